@@ -1,0 +1,91 @@
+"""Random numbers: a NumPy Generator on the host, or a counter-based Key with the same bits on every library."""
+
+import math
+from typing import Any
+
+import array_api_compat as aac
+import numpy as np
+
+from .namespace import Array, array_namespace, device, from_numpy
+
+__all__ = ["Key", "default_generator", "manual_seed", "uniform"]
+
+_default = np.random.default_rng()
+
+
+def manual_seed(seed: int) -> None:
+    """Seeds the package's own generator, which draws initial values and masks where no `rng=` was given."""
+    global _default
+    _default = np.random.default_rng(seed)
+
+
+def default_generator() -> np.random.Generator:
+    return _default
+
+
+class Key:
+    """A seed and a counter: every draw of it is the same on every library and device, bit for bit.
+
+    The bits are those of Threefry-2x32 with 20 rounds (Salmon et al., Parallel random numbers: as easy as 1, 2, 3,
+    2011), computed in int32 on the device of the array. Each draw moves the counter on by one; `(seed, counter)` is the
+    whole state.
+    """
+
+    def __init__(self, seed: int, counter: int = 0) -> None:
+        self.seed = int(seed)
+        self.counter = int(counter)
+
+    def __repr__(self) -> str:
+        return f"Key({self.seed}, counter={self.counter})"
+
+    def uniform(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Uniform numbers in [0, 1) with 24 random bits, in the library, on the device and in the dtype of `like`."""
+        xp = array_namespace(like)
+        n = math.prod(shape)
+        half = (n + 1) // 2
+        count = xp.arange(half, dtype=xp.int32, device=device(like))
+        a, b = _threefry2x32(self.seed, self.counter, count, xp.zeros_like(count))
+        self.counter += 1
+        bits = xp.concat([a, b])[:n]
+        floats = xp.float64 if "float64" in str(like.dtype) else xp.float32
+        draws = xp.astype((bits >> 8) & 0xFFFFFF, floats) * 2.0**-24
+        return xp.reshape(xp.astype(draws, like.dtype) if like.dtype != floats else draws, shape)
+
+
+def uniform(rng: np.random.Generator | Key | None, shape: tuple[int, ...], like: Array) -> Array:
+    """Uniform numbers in [0, 1) in the place of `like`. rng None: the package's own generator.
+
+    On NumPy a Generator draws them itself. On another library a Generator gives a seed, and the device draws: nothing
+    large crosses from the host.
+    """
+    rng = _default if rng is None else rng
+    if isinstance(rng, Key):
+        return rng.uniform(shape, like)
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng: got {type(rng).__name__}, expected numpy.random.Generator or xplayers.random.Key")
+    if not aac.is_numpy_array(like):
+        return Key(int(rng.integers(2**63))).uniform(shape, like)
+    return from_numpy(rng.random(shape, np.float64 if like.dtype == np.float64 else np.float32), np, dtype=like.dtype)
+
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def _int32(word: int) -> int:
+    word &= 0xFFFFFFFF
+    return word - 2**32 if word >= 2**31 else word
+
+
+def _threefry2x32(seed: int, counter: int, x0: Any, x1: Any) -> tuple[Any, Any]:
+    """The block cipher on two int32 words; the key is the seed's 64 bits, and the counter's go into the second word
+    of the text and, above 2**32, into the key. Signed overflow wraps on every library."""
+    k0, k1 = seed & 0xFFFFFFFF, (seed >> 32 ^ counter >> 32) & 0xFFFFFFFF
+    keys = (k0, k1, k0 ^ k1 ^ 0x1BD11BDA)
+    x0, x1 = x0 + _int32(keys[0]), x1 + _int32(keys[1] + counter)
+    for group in range(5):
+        for r in _ROTATIONS[group % 2]:
+            x0 = x0 + x1
+            x1 = ((x1 << r) | ((x1 >> (32 - r)) & ((1 << r) - 1))) ^ x0
+        x0 = x0 + _int32(keys[(group + 1) % 3])
+        x1 = x1 + _int32(keys[(group + 2) % 3] + group + 1)
+    return x0, x1

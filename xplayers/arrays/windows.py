@@ -1,0 +1,63 @@
+"""Sliding windows over the trailing axes, and their adjoint: what pooling and convolution stand on.
+
+An index array is never made: on NumPy the windows are a strided view, elsewhere a stack of strided slices, one a tap.
+"""
+
+import itertools
+import math
+
+import array_api_compat as aac
+import array_api_extra as xpx
+from numpy.lib.stride_tricks import as_strided
+
+from .namespace import Array, array_namespace, like
+
+__all__ = ["add_windows", "window_counts", "windows"]
+
+
+def window_counts(sizes: tuple, kernel: tuple, stride: tuple, dilation: tuple) -> tuple[int, ...]:
+    """How many windows fit along each axis."""
+    pairs = zip(sizes, kernel, stride, dilation, strict=True)
+    return tuple(max(0, (n - d * (k - 1) - 1) // s + 1) for n, k, s, d in pairs)
+
+
+def _tap(offsets: tuple, counts: tuple, stride: tuple, dilation: tuple) -> tuple:
+    """The index of what one tap of the kernel sees in all windows, along the trailing axes."""
+    pairs = zip(offsets, counts, stride, dilation, strict=True)
+    return (..., *(slice(o * d, o * d + s * (c - 1) + 1 if c else o * d, s) for o, c, s, d in pairs))
+
+
+def windows(x: Array, kernel: tuple, stride: tuple, dilation: tuple) -> Array:
+    """(*lead, *sizes) -> (*lead, *kernel, *counts): element [k, o] is x[o * stride + k * dilation].
+
+    A view of x on NumPy: read it, never write to it.
+    """
+    n = len(kernel)
+    lead, sizes = x.shape[:-n], x.shape[-n:]
+    counts = window_counts(sizes, kernel, stride, dilation)
+    if aac.is_numpy_array(x):
+        steps = x.strides[-n:]
+        strides = (
+            *x.strides[:-n],
+            *(t * d for t, d in zip(steps, dilation, strict=True)),
+            *(t * s for t, s in zip(steps, stride, strict=True)),
+        )
+        return as_strided(x, (*lead, *kernel, *counts), strides, writeable=False)
+    xp = array_namespace(x)
+    if math.prod(kernel) == 1 and all(s == 1 for s in stride):
+        return xp.reshape(x, (*lead, *kernel, *counts))
+    taps = [x[_tap(o, counts, stride, dilation)] for o in itertools.product(*map(range, kernel))]
+    return xp.reshape(xp.stack(taps, axis=len(lead)), (*lead, *kernel, *counts))
+
+
+def add_windows(w: Array, sizes: tuple, stride: tuple, dilation: tuple) -> Array:
+    """The adjoint of `windows`: (*lead, *kernel, *counts) -> (*lead, *sizes), overlapping windows add up."""
+    xp = array_namespace(w)
+    n = len(sizes)
+    lead, kernel, counts = w.shape[: -2 * n], w.shape[-2 * n : -n], w.shape[-n:]
+    if math.prod(kernel) == 1 and all(s == 1 for s in stride):
+        return xp.reshape(w, (*lead, *sizes))
+    x = xp.zeros((*lead, *sizes), **like(w))
+    for o in itertools.product(*map(range, kernel)):
+        x = xpx.at(x)[_tap(o, counts, stride, dilation)].add(w[(..., *o, *(slice(None),) * n)])
+    return x
