@@ -1,0 +1,1 @@
+"""What people run: demo, test, compare, benchmark. The tests import their parts."""

@@ -1,0 +1,45 @@
+"""`--backend` of the scripts: the matrix's own backends by name, and what to install where one cannot be used."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tests.backends import load
+
+__all__ = ["CHOICES", "Choice", "usable", "use"]
+
+CHOICES = ("numpy", "cupy", "torch", "jax")
+
+_INSTALL = {
+    "cupy": 'pip install -e ".[cuda13x]", or cuda12x, by the driver\'s CUDA version',
+    "torch": "pip install torch==2.13.0",
+    "jax": "pip install jax",
+}
+
+
+class Choice(NamedTuple):
+    """A library: its namespace, arrays in, arrays out; where it cannot be used the reason in one line, and None thrice."""
+
+    xp: Any
+    asarray: Callable[..., Any] | None
+    to_numpy: Callable[[Any], np.ndarray] | None
+    reason: str | None
+
+
+def usable(name: str) -> Choice:
+    """The library of that name if it computes here: on a GPU a device is counted and a kernel run."""
+    found, reason = load(name)
+    if found is not None:
+        return Choice(found.xp, found.asarray, found.numpy, None)
+    if reason.startswith("ModuleNotFoundError") and name in _INSTALL:
+        reason = f"{name} is not installed. Install it with: {_INSTALL[name]}"
+    return Choice(None, None, None, reason)
+
+
+def use(name: str) -> Choice:
+    """`usable(name)` for a script, which ends with the reason where there is one."""
+    choice = usable(name)
+    if choice.reason is not None:
+        raise SystemExit(f"--backend {name} cannot be used: {choice.reason}")
+    return choice
