@@ -29,6 +29,7 @@ __all__ = [
     "place_of",
     "size",
     "to_numpy",
+    "unscalar",
 ]
 
 Array = Any  # any array of any library: the Array API has no common type to name
@@ -46,6 +47,8 @@ def array_namespace(*arrays: Any) -> Any:
     for x in arrays:
         xp = _BY_TYPE.get(type(x))
         if xp is None:
+            if isinstance(x, np.generic):  # what NumPy makes of 0-d arrays; a np.float64 is a Python float as well
+                x = np.asarray(x)
             if x is None or isinstance(x, bool | int | float | complex):
                 continue
             xp = _namespace_of_type(x)
@@ -144,6 +147,8 @@ def to_numpy(x: Array) -> np.ndarray:
     """The values as a NumPy array, from any library and device. Shares memory where the library does."""
     if isinstance(x, np.ndarray):
         return x
+    if isinstance(x, np.generic):
+        return np.asarray(x)
     if aac.is_torch_array(x):
         x = x.detach().cpu()
         if "bfloat16" in str(x.dtype):
@@ -180,8 +185,7 @@ def convert(x: Array, xp: Any, *, device: Any = None, dtype: Any = None) -> Arra
         if is_traced(x):
             return x if dtype is None else xp.astype(x, dtype)
         return xp.asarray(x, copy=True) if dtype is None or dtype == x.dtype else xp.astype(x, dtype)
-    moved = from_numpy(to_numpy(x), xp, device=device)
-    return moved if dtype is None or dtype == moved.dtype else xp.astype(moved, dtype)
+    return from_numpy(to_numpy(x), xp, device=device, dtype=dtype)
 
 
 def nbytes(x: Array) -> int:
@@ -200,6 +204,13 @@ def leaves(tree: Any) -> Iterator[Array]:
             yield from leaves(branch)
     elif is_array(tree):
         yield tree
+
+
+def unscalar(x: Any) -> Any:
+    """NumPy numbers as the 0-d arrays that any other library gives, in tuples too; everything else as it is."""
+    if isinstance(x, np.generic):
+        return np.asarray(x)
+    return tuple(map(unscalar, x)) if type(x) is tuple else x
 
 
 def as_array(x: Any) -> Array | None:

@@ -1,4 +1,4 @@
-"""The error function, which the Array API standard does not have."""
+"""The error function, which the Array API standard does not have, and `clip`, which it has but slowly."""
 
 import functools
 import importlib
@@ -9,7 +9,21 @@ import numpy as np
 
 from .namespace import Array, array_namespace
 
-__all__ = ["erf"]
+__all__ = ["clip", "erf"]
+
+
+def clip(x: Array, low: float, high: float) -> Array:
+    """min(max(x, low), high) between numbers, infinite ones too.
+
+    Of the library itself where array-api-compat would check and mask in Python: 12 us of overhead on NumPy, a wait for
+    the device on CuPy.
+    """
+    xp = array_namespace(x)
+    if aac.is_numpy_namespace(xp):
+        return np.clip(x, low, high)
+    if aac.is_cupy_namespace(xp):
+        return x.clip(low, high)
+    return xp.clip(x, low, high)
 
 
 def erf(x: Array) -> Array:
@@ -18,7 +32,8 @@ def erf(x: Array) -> Array:
     if aac.is_torch_namespace(xp):
         return x.erf()
     own = _library_erf(xp)
-    return _erf(x) if own is None else own(x)
+    y = _erf(x) if own is None else own(x)
+    return y if y.dtype == x.dtype else xp.astype(y, x.dtype)  # scipy answers halves in float32
 
 
 @functools.cache

@@ -13,3 +13,4 @@ from .padding import *
 from .pooling import *
 from .recurrent import *
 from .resampling import *
+from .softmax import *

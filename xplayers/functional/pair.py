@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from xplayers.arrays import unscalar
+
 __all__ = ["Maker", "accelerable", "answer_of", "find_twin", "follows_cache", "wants"]
 
 Forward = Callable[..., tuple[Any, Any]]
@@ -38,7 +40,8 @@ def accelerable(forward: Forward) -> Forward:
             answer = find_twin.by(dispatch, args, kwargs)
             if answer is not None:
                 return answer
-        return forward(*args, **kwargs)
+        y, cache = forward(*args, **kwargs)
+        return unscalar(y), cache
 
     dispatch.reference = forward  # type: ignore[attr-defined]
     return dispatch
@@ -51,7 +54,7 @@ def follows_cache(backward: Backward) -> Backward:
     def dispatch(dy: Any, cache: tuple, **kwargs: Any) -> Any:
         if cache and type(cache[0]) is Maker:
             return cache[0].backward(dy, cache[1:], **kwargs)
-        return backward(dy, cache, **kwargs)
+        return unscalar(backward(dy, cache, **kwargs))
 
     dispatch.reference = backward  # type: ignore[attr-defined]
     return dispatch
