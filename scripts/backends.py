@@ -19,7 +19,7 @@ _INSTALL = {
 
 
 class Choice(NamedTuple):
-    """A library: its namespace, arrays in, arrays out; where it cannot be used the reason in one line, and None thrice."""
+    """A library: its namespace, arrays in and arrays out, or None thrice and the reason in one line."""
 
     xp: Any
     asarray: Callable[..., Any] | None

@@ -11,7 +11,7 @@ _INSTALL = {"torch": "pip install torch==2.13.0", "sklearn": "pip install scikit
 
 
 def needs(*modules: str) -> None:
-    """Ends the script in words where a module is missing; started by another Python, goes on in the checkout's .venv."""
+    """Ends the script in words where a module is missing, or goes on in the checkout's .venv where that exists."""
     missing = [name for name in modules if find_spec(name) is None]
     if not missing:
         return
