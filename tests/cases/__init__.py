@@ -21,6 +21,7 @@ __all__ = [
     "floats",
     "integers",
     "make",
+    "masks",
     "positive",
     "probabilities",
     "rows",
@@ -64,7 +65,7 @@ def probabilities(*shape: int, axis: int | None = None) -> Spec:
 
 
 def distinct(*shape: int) -> Spec:
-    """Shuffled numbers, no two closer than 0.05 and none closer than 0.02 to a multiple of a half: away from kinks and ties."""
+    """Shuffled numbers, no two closer than 0.08, none within 0.02 of a multiple of a half: no kinks, no ties."""
 
     def draw(rng: np.random.Generator) -> np.ndarray:
         n = int(np.prod(shape))
@@ -105,9 +106,9 @@ class Case:
     """A layer, its constructor's arguments, its inputs.
 
     twin(*args, **kwargs) builds torch's module where it is not `torch.nn.<layer>` with the same arguments.
-    `call` holds keyword arguments of the forward that are no arrays, `arrays` those that are (name: spec); `twin_call(module, inputs, call)` calls
-    torch's where the call differs. `skip` maps a law or a backend to the reason why it does not hold.
-    `random` marks a layer that draws: compared only where the mask is passed in.
+    `call` holds keyword arguments of the forward that are no arrays, `arrays` those that are (name: spec);
+    `twin_call(module, inputs, call)` calls torch's where the call differs. `build(*args, **kwargs)` builds ours where
+    `xpl.<layer>` does not. `skip` maps a law or a backend to the reason why it does not hold.
     """
 
     layer: str
@@ -164,7 +165,8 @@ class Bad:
 
 @dataclass(frozen=True)
 class Fault:
-    """A bug to plant: in `where` ("linear.linear_backward" of functional, "layers.linear.Affine.backward"), `old` becomes `new`.
+    """A bug to plant: in `where` (functional's "linear.linear_backward", or "layers.linear.Affine.backward"), `old`
+    becomes `new`.
 
     `cases` names the layers (by the beginning of the row's text) whose laws must notice.
     """

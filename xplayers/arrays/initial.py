@@ -35,5 +35,5 @@ def host_full(shape: tuple[int, ...], value: float, dtype: type = np.float32) ->
 
 
 def fan_in_bound(fan_in: int) -> float:
-    """The bound of torch's default for Linear, Conv and their kin: kaiming_uniform with a = sqrt(5) is 1/sqrt(fan_in)."""
+    """1/sqrt(fan_in): the bound of torch's default for Linear, Conv and kin, kaiming_uniform with a = sqrt(5)."""
     return 1 / math.sqrt(fan_in) if fan_in else 0.0

@@ -122,7 +122,7 @@ def _scope(mode: str) -> Iterator[None]:
 
 
 def use_kernels(mode: str = "auto") -> Any:
-    """`with use_kernels("off"):` the agnostic code alone, "require": a missing kernel is an error, "auto": what is there.
+    """`with use_kernels("off"):` the agnostic code alone; "require": a missing kernel is an error; "auto": what is there.
 
     In this thread. The environment's XPLAYERS_KERNELS sets it for the whole process.
     """

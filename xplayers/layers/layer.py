@@ -77,7 +77,7 @@ class Layer:
         self._own = threading.local()
         self._birth = None if xp is None and device is None and dtype is None else (xp, device, dtype)
 
-    # -- what an author uses -------------------------------------------------------------------------------------------
+    # -- what an author uses --
 
     def forward(self, *args: Any, tape: Tape | None = None) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -141,7 +141,7 @@ class Layer:
         """Rebinds a parameter or buffer without the checks of an assignment."""
         self.__dict__[name] = value
 
-    # -- refusals in words -----------------------------------------------------------------------------------------------
+    # -- refusals in words --
 
     def refusal(
         self, argument: str, got: str, expected: str, mend: str, kind: type[Exception] = ValueError
@@ -189,7 +189,7 @@ class Layer:
         lines = [f"({n}): {child!r}".replace("\n", "\n  ") for n, child in self._children.items()]
         return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
 
-    # -- calling ----------------------------------------------------------------------------------------------------------
+    # -- calling --
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -256,7 +256,7 @@ class Layer:
                 TypeError,
             )
 
-    # -- parameters and where they live --------------------------------------------------------------------------------
+    # -- parameters and where they live --
 
     def _declare(self, table: dict[str, Any], name: str, value: Any) -> None:
         if "." in name:
@@ -382,7 +382,7 @@ class Layer:
             layer._place = None
         return self
 
-    # -- the tree ---------------------------------------------------------------------------------------------------------
+    # -- the tree --
 
     def children(self) -> Iterator["Layer"]:
         return iter(self._children.values())
@@ -455,7 +455,7 @@ class Layer:
             raise self.refusal("name", repr(dotted), f"one of the parameters: {known}", "use a name of layer.params")
         return layer, name
 
-    # -- mode -------------------------------------------------------------------------------------------------------------
+    # -- mode --
 
     def train(self, mode: bool = True) -> "Layer":
         """Sets training mode here and in all children."""
@@ -472,7 +472,7 @@ class Layer:
     def _drop_own_tape(self) -> None:
         self._own = threading.local()
 
-    # -- state ------------------------------------------------------------------------------------------------------------
+    # -- state --
 
     def state_dict(self) -> dict[str, Array]:
         """The live parameters and buffers under torch's names."""
@@ -616,7 +616,7 @@ def gradient_alias(name: str) -> property:
 
 
 def add_gradients(*gradients: Array | None) -> Array | None:
-    """The sum of the gradients of one array that went several ways. None, where the net's input gradient is unwanted."""
+    """The sum of the gradients of one array that went several ways; None where the net's input gradient is unwanted."""
     out = gradients[0]
     for g in gradients[1:]:
         if out is None or g is None:
@@ -724,7 +724,8 @@ def _open_own_tape(self: Layer) -> Tape:
             "tape",
             "a backward with nothing recorded",
             "a call of the layer in training mode before each backward",
-            "call layer(x) first, or keep calls apart: tape = Tape(); layer(x, tape=tape); layer.backward(dy, tape=tape)",
+            "call layer(x) first, or keep calls apart: tape = Tape(); layer(x, tape=tape); "
+            "layer.backward(dy, tape=tape)",
         )
     return tape.copy()
 

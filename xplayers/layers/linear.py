@@ -74,7 +74,8 @@ class Affine(Layer):
         if x.ndim == 0:
             raise self.refusal("x", "a 0-d array", f"shape (*, {self.in_features})", "pass x[None]")
         if x.shape[-1] != self.weight.shape[-1]:
-            mend = f"pass x with {self.in_features} features, or build {type(self).__name__}({x.shape[-1]}, {self.out_features})"
+            other = f"{type(self).__name__}({x.shape[-1]}, {self.out_features})"
+            mend = f"pass x with {self.in_features} features, or build {other}"
             self.expect_size(x, -1, self.weight.shape[-1], "features", mend)
         y, cache = F.linear_forward(x, self.weight, self.bias)
         record(tape, self, cache)

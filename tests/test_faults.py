@@ -1,0 +1,130 @@
+"""The tests have teeth: bugs are planted in the code, one at a time, and the laws must notice each."""
+
+import contextlib
+import importlib
+import inspect
+import textwrap
+
+import pytest
+
+from tests import backends
+from tests.cases import rows
+from tests.laws import LAWS, Bench
+
+FAULTS = rows("FAULTS")
+
+
+@contextlib.contextmanager
+def planted(fault):
+    """The function or method with its text changed, everywhere that the package holds it."""
+    root = fault.where.split(".", 1)[0]
+    where = (
+        f"xplayers.{fault.where}"
+        if root in ("layers", "functional", "arrays")
+        else f"xplayers.functional.{fault.where}"
+    )
+    parts = where.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        with contextlib.suppress(ModuleNotFoundError):
+            module = importlib.import_module(".".join(parts[:cut]))
+            break
+    owner, name = module, parts[-1]
+    for step in parts[cut:-1]:
+        owner = getattr(owner, step)
+    good = owner.__dict__[name]
+    plain = inspect.unwrap(good.fget if isinstance(good, property) else good)
+    text = textwrap.dedent(inspect.getsource(plain))
+    assert text.count(fault.old) >= 1, f"{fault.where} does not hold {fault.old!r}"
+    changed = text.replace(fault.old, fault.new, 1)
+    assert changed != text
+    scope = dict(module.__dict__)
+    if inspect.isclass(owner):
+        # a class of the same name as base lets the guards be put around the method again, and super() work
+        body = textwrap.indent(changed, "    ")
+        exec(f"class _Planted:\n    __class__ = None\n{body}", scope)
+        bad = scope["_Planted"].__dict__[name]
+        from xplayers.layers import layer as base
+
+        guard = {"forward": base._guard_forward, "backward": base._guard_backward}.get(name)
+        bad = guard(bad) if guard else bad
+        setattr(owner, name, bad)
+        try:
+            yield
+        finally:
+            setattr(owner, name, good)
+        return
+    exec(changed, module.__dict__ | {}, scope)
+    bad = _in_module(changed, module, name)
+    homes = [m for m in list(__import__("sys").modules.values()) if getattr(m, "__name__", "").startswith("xplayers")]
+    held = [(m, k) for m in homes for k, v in list(vars(m).items()) if v is good]
+    for m, k in held:
+        setattr(m, k, bad)
+    try:
+        yield
+    finally:
+        for m, k in held:
+            setattr(m, k, good)
+
+
+def _in_module(text, module, name):
+    """Runs the changed definition with the module's own globals, which see the change too."""
+    good = module.__dict__[name]
+    exec(compile(text, f"<planted in {module.__name__}>", "exec"), module.__dict__)
+    bad = module.__dict__[name]
+    module.__dict__[name] = good
+    return bad
+
+
+def survives(fault):
+    """Whether every law passes on every row that the fault names."""
+    chosen = [c for c in rows("LAYERS") if str(c).startswith(tuple(fault.cases.split(",")))]
+    assert chosen, f"no case begins with {fault.cases}"
+    numpy, _ = backends.load("numpy")
+    readonly, _ = backends.load("numpy-readonly")
+    device1, _ = backends.load("strict-device1")
+    for case in chosen:
+        for backend in (numpy, readonly, device1):
+            for name, law in LAWS.items():
+                if case.skip.get(name) or (backend is device1 and name != "agrees_in_float64"):
+                    continue
+                try:
+                    law(Bench(case, backend))
+                except Exception:
+                    return False
+    return True
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f"{f.where}:{f.old}->{f.new}".replace(" ", ""))
+def test_is_noticed(fault):
+    with planted(fault):
+        assert not survives(fault), "the fault survives: no law notices it"
+
+
+def test_planting_leaves_the_code_as_it_was():
+    from xplayers import functional as F
+
+    before = F.linear_backward
+    fault = next(f for f in FAULTS if f.where == "linear.linear_backward")
+    with planted(fault):
+        assert F.linear_backward is not before
+    assert F.linear_backward is before
+
+
+@pytest.mark.parametrize("name", sorted(LAWS))
+def test_each_law_has_a_fault(name):
+    """Every law notices at least one planted bug by itself."""
+    numpy, _ = backends.load("numpy")
+    if name == "jit_of_a_pair":
+        numpy, why = backends.load("jax")
+        if numpy is None:
+            pytest.skip(why)
+    for fault in FAULTS:
+        with planted(fault):
+            for case in (c for c in rows("LAYERS") if str(c).startswith(tuple(fault.cases.split(",")))):
+                if case.skip.get(name):
+                    continue
+                try:
+                    LAWS[name](Bench(case, numpy))
+                except Exception:
+                    return
+    pytest.fail(f"no planted bug is noticed by {name}")

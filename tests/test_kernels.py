@@ -1,0 +1,111 @@
+"""The look-up of faster twins: found, declined, switched off, required; a pair is replaced whole."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import xplayers as xpl
+import xplayers.functional as F
+from xplayers.kernels import registry
+from xplayers.kernels.registry import kernel
+
+
+@pytest.fixture
+def twin():
+    """A twin of `linear` on NumPy that answers only float64, and says in its answer that it was called."""
+    held = registry._state.twins.get(("numpy", F.linear_forward))
+
+    def backward(dy, cache, *, wanted=None):
+        return tuple(f"twin {part}" for part in cache)
+
+    @kernel("numpy", F.linear_forward, backward, supports=lambda x, *rest: x.dtype == np.float64)
+    def forward(x, weight, bias=None):
+        if x.dtype != np.float64 or x.ndim == 3:
+            return NotImplemented
+        return "twin", ("a", "b")
+
+    yield
+    registry.unregister("numpy", F.linear_forward)
+    if held is not None:
+        registry._state.twins["numpy", F.linear_forward] = held
+
+
+X, W = np.ones((2, 3)), np.ones((4, 3))
+
+
+def counts():
+    return xpl.kernels.status()["kernels"]["numpy:linear_forward"]
+
+
+def test_a_twin_answers_and_its_backward_follows_the_cache(twin):
+    y, cache = F.linear_forward(X, W)
+    assert y == "twin"
+    with xpl.use_kernels("off"):  # the cache decides, whatever the switch says by then
+        assert F.linear_backward(X, cache) == ("twin a", "twin b")
+    assert counts() == {"answered": 1, "declined": 0}
+
+
+def test_the_agnostic_cache_keeps_to_the_agnostic_backward(twin):
+    with xpl.use_kernels("off"):
+        y, cache = F.linear_forward(X, W)
+    np.testing.assert_array_equal(y, X @ W.T)
+    dx, _, db = F.linear_backward(np.ones((2, 4)), cache)
+    assert dx.shape == X.shape
+    assert db is None
+    assert counts()["answered"] == 0
+
+
+def test_what_a_twin_declines_falls_back_and_is_counted(twin):
+    y, _ = F.linear_forward(X.astype(np.float32), W.astype(np.float32))
+    assert y.dtype == np.float32
+    assert counts() == {"answered": 0, "declined": 1}
+
+
+def test_require_makes_a_broken_promise_an_error(twin):
+    with xpl.use_kernels("require"):
+        F.linear_forward(X.astype(np.float32), W.astype(np.float32))  # not claimed: falls back
+        with pytest.raises(RuntimeError, match="linear_forward declined"):
+            F.linear_forward(np.ones((2, 2, 3)), W)
+
+
+def test_other_libraries_and_keywords(twin):
+    import array_api_strict as strict
+
+    y, _ = F.linear_forward(strict.asarray(X), strict.asarray(W))
+    assert y.shape == (2, 4)
+    assert F.linear_forward(x=X, weight=W)[0] == "twin"
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match=r"got 'fast'.*auto, off, require"):
+        xpl.use_kernels("fast")
+    environment = {**os.environ, "XPLAYERS_KERNELS": "sometimes"}
+    done = subprocess.run([sys.executable, "-c", "import xplayers"], env=environment, capture_output=True, text=True)
+    assert "XPLAYERS_KERNELS" in done.stderr
+
+
+def test_the_mode_of_a_thread_is_its_own():
+    import threading
+
+    seen = []
+    with xpl.use_kernels("off"):
+        thread = threading.Thread(target=lambda: seen.append(xpl.kernels.status()["mode"]))
+        thread.start()
+        thread.join()
+        assert xpl.kernels.status()["mode"] == "off"
+    assert seen == ["auto"]
+
+
+def test_absent_means_are_named_and_required_ones_are_an_error(monkeypatch):
+    monkeypatch.setitem(registry._state.absent, "numba", "not installed")
+    assert xpl.kernels.status()["absent"]["numba"] == "not installed"
+    with pytest.raises(RuntimeError, match="numba: not installed"):
+        xpl.use_kernels("require")
+
+
+def test_only_accelerable_functions_take_a_twin():
+    with pytest.raises(ValueError, match="accelerable"):
+        kernel("numpy", F.flatten_forward, None)
