@@ -5,14 +5,27 @@ An index array is never made: on NumPy the windows are a strided view, elsewhere
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import array_api_compat as aac
 import array_api_extra as xpx
 from numpy.lib.stride_tricks import as_strided
 
-from .namespace import Array, array_namespace, like
+from .namespace import Array, array_namespace, device, like
 
-__all__ = ["add_windows", "window_counts", "windows"]
+__all__ = ["add_windows", "blocks", "window_counts", "windows"]
+
+_CACHED = 1 << 20  # numbers in a temporary on a CPU: few enough for its caches, enough for a matrix product
+_AT_ONCE = 1 << 28  # elsewhere, where starting a kernel costs more than memory does
+
+
+def blocks(x: Array, count: int, each: int) -> Iterator[slice]:
+    """Parts `count` items into runs, so that a temporary of `each` numbers an item is of a good size for x's device."""
+    cpu = aac.is_numpy_array(x) or str(device(x)) in ("cpu", "CPU_DEVICE")
+    run = max(1, (_CACHED if cpu else _AT_ONCE) // max(1, each))
+    run = -(-count // -(-count // run)) if count else 1  # runs of equal length
+    for start in range(0, count, run):
+        yield slice(start, min(start + run, count))
 
 
 def window_counts(sizes: tuple, kernel: tuple, stride: tuple, dilation: tuple) -> tuple[int, ...]:
@@ -35,6 +48,9 @@ def windows(x: Array, kernel: tuple, stride: tuple, dilation: tuple) -> Array:
     n = len(kernel)
     lead, sizes = x.shape[:-n], x.shape[-n:]
     counts = window_counts(sizes, kernel, stride, dilation)
+    xp = array_namespace(x)
+    if math.prod(kernel) == 1 and counts == sizes:
+        return xp.reshape(x, (*lead, *kernel, *counts))
     if aac.is_numpy_array(x):
         steps = x.strides[-n:]
         strides = (
@@ -43,9 +59,6 @@ def windows(x: Array, kernel: tuple, stride: tuple, dilation: tuple) -> Array:
             *(t * s for t, s in zip(steps, stride, strict=True)),
         )
         return as_strided(x, (*lead, *kernel, *counts), strides, writeable=False)
-    xp = array_namespace(x)
-    if math.prod(kernel) == 1 and all(s == 1 for s in stride):
-        return xp.reshape(x, (*lead, *kernel, *counts))
     taps = [x[_tap(o, counts, stride, dilation)] for o in itertools.product(*map(range, kernel))]
     return xp.reshape(xp.stack(taps, axis=len(lead)), (*lead, *kernel, *counts))
 
@@ -55,7 +68,7 @@ def add_windows(w: Array, sizes: tuple, stride: tuple, dilation: tuple) -> Array
     xp = array_namespace(w)
     n = len(sizes)
     lead, kernel, counts = w.shape[: -2 * n], w.shape[-2 * n : -n], w.shape[-n:]
-    if math.prod(kernel) == 1 and all(s == 1 for s in stride):
+    if math.prod(kernel) == 1 and counts == tuple(sizes):
         return xp.reshape(w, (*lead, *sizes))
     x = xp.zeros((*lead, *sizes), **like(w))
     for o in itertools.product(*map(range, kernel)):
