@@ -10,6 +10,12 @@ import pytest
 from tests import backends
 
 _ROWS = pytest.StashKey[dict]()
+_SUPPORT = pytest.StashKey[dict]()  # layer: backend: dtype: "passed", "left out" or "failed"
+
+
+def worse(a, b):
+    order = ("passed", "left out", "failed")
+    return max(a, b, key=order.index)
 
 
 def pytest_addoption(parser):
@@ -34,6 +40,7 @@ def pytest_configure(config):
     lacking = [f"{n}: {absent[n]}" for n in required if n in absent]
     if lacking:
         raise pytest.UsageError("required backends cannot run: " + "; ".join(lacking))
+    config.stash[_SUPPORT] = {}
     config.stash[_ROWS] = {n: collections.Counter() for n in chosen}
     config.xpl_chosen, config.xpl_absent = chosen, absent
 
@@ -95,6 +102,10 @@ def pytest_runtest_logreport(report):
         elif key == "samples":
             row["matched"] += value[0]
             row["samples"] += value[1]
+        elif key == "support":
+            layer, dtype, said = value
+            held = _config.stash[_SUPPORT].setdefault(layer, {}).setdefault(name, {})
+            held[dtype] = worse(held.get(dtype, "passed"), said)
 
 
 @pytest.hookimpl(trylast=True)
@@ -127,4 +138,5 @@ def pytest_terminal_summary(terminalreporter, config):
             write(f"torch's own samples on {name}: {row['matched']} of {row['samples']}")
     target = config.getoption("--report-json")
     if target and not hasattr(config, "workerinput"):
-        Path(target).write_text(json.dumps(table, indent=1) + os.linesep)
+        result = {"backends": table, "support": config.stash[_SUPPORT]}
+        Path(target).write_text(json.dumps(result, indent=1, sort_keys=True) + os.linesep)

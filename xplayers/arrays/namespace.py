@@ -1,5 +1,6 @@
 """Where an array lives: its namespace, device and dtype, and the ways in and out of a library."""
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -123,6 +124,7 @@ def is_integer(x: Array) -> bool:
     return _is_kind(x.dtype, array_namespace(x), "integral")
 
 
+@functools.cache  # a dtype has few values, and asking costs more than a small layer's product
 def _is_kind(dtype: Any, xp: Any, kind: str) -> bool:
     try:
         return xp.isdtype(dtype, kind)
@@ -132,7 +134,12 @@ def _is_kind(dtype: Any, xp: Any, kind: str) -> bool:
 
 def accumulator(x: Array) -> Any:
     """The dtype to accumulate in: float32 for the half precisions, the array's own otherwise."""
-    return array_namespace(x).float32 if str(x.dtype).endswith("float16") else x.dtype
+    return array_namespace(x).float32 if _is_half(x.dtype) else x.dtype
+
+
+@functools.cache
+def _is_half(dtype: Any) -> bool:
+    return str(dtype).endswith("float16")
 
 
 def is_read_only(x: Array) -> bool:

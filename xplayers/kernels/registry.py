@@ -56,8 +56,8 @@ def kernel(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers the decorated forward and `backward` as the twin of `reference` for arrays of `library`.
 
-    `supports(*args, **kwargs)` is the table of what the pair claims: under `require` a forward that declines such a call
-    is an error.
+    `supports(*args, **kwargs)` is the table of what the pair claims: under `require` a forward that declines such a
+    call is an error.
     """
     if not hasattr(reference, "reference"):
         raise refusal("kernel", "reference", reference.__name__, "a function marked @accelerable", "mark it so")
@@ -122,7 +122,7 @@ def _scope(mode: str) -> Iterator[None]:
 
 
 def use_kernels(mode: str = "auto") -> Any:
-    """`with use_kernels("off"):` the agnostic code alone; "require": a missing kernel is an error; "auto": what is there.
+    """`with use_kernels("off"):` the agnostic code alone; "auto": what is there; "require": what is missing is an error.
 
     In this thread. The environment's XPLAYERS_KERNELS sets it for the whole process.
     """

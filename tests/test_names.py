@@ -1,0 +1,137 @@
+"""Every public name of torch.nn and torch.nn.functional is ours, or stands among the exceptions with its reason."""
+
+import inspect
+
+import pytest
+import torch
+
+import xplayers as xpl
+import xplayers.functional as F
+from tests.cases import rows
+
+BASES = "a base, no layer"
+LAZY = "lazy: a layer built without sizes does the same"
+NO_LAYER = {
+    "Module": BASES,
+    "Container": BASES,
+    "Parameter": "layers hold plain arrays",
+    "UninitializedParameter": LAZY,
+    "Buffer": "layers hold plain arrays",
+    "UninitializedBuffer": LAZY,
+    "DataParallel": "splits a batch over devices; belongs to training, not to layers",
+    "NLLLoss2d": "deprecated in torch in favour of NLLLoss",
+    "ParameterList": "a layer names its parameters",
+    "ParameterDict": "a layer names its parameters",
+    "CrossMapLRN2d": "an old form of LocalResponseNorm, kept in torch for old files",
+    "RNNBase": BASES,
+    "RNNCellBase": BASES,
+}
+INDICES = "`return_indices=True` of the function without this ending"
+PRODUCTS = "a product of float8 or grouped matrices that only some GPUs compute, not a layer's function"
+NO_FUNCTION = {
+    **{f"{kind}_max_pool{n}d_with_indices": INDICES for kind in ("adaptive", "fractional") for n in (1, 2, 3)},
+    **{f"max_pool{n}d_with_indices": INDICES for n in (1, 2, 3)},
+    "native_channel_shuffle": "channel_shuffle under an internal name",
+    "grouped_mm": PRODUCTS,
+    "scaled_mm": PRODUCTS,
+    "scaled_grouped_mm": PRODUCTS,
+    "assert_int_or_pair": "a check, no operation",
+    "boolean_dispatch": "a decorator",
+    "handle_torch_function": "torch's own dispatch",
+    "has_torch_function": "torch's own dispatch",
+    "has_torch_function_unary": "torch's own dispatch",
+    "has_torch_function_variadic": "torch's own dispatch",
+}
+
+
+def torch_layers():
+    return sorted(n for n, c in vars(torch.nn).items() if inspect.isclass(c) and not n.startswith("_"))
+
+
+def torch_functions():
+    found = []
+    for name, f in vars(torch.nn.functional).items():
+        if name.startswith("_") or name.endswith("_") or not callable(f) or inspect.isclass(f):
+            continue
+        if getattr(f, "__module__", "").startswith(("typing", "torch._jit_internal", "torch.overrides", "collections")):
+            continue
+        found.append(name)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("name", torch_layers())
+def test_layer_is_ours(name):
+    if name.startswith("Lazy"):
+        assert not hasattr(xpl, name)
+        return
+    if name in NO_LAYER:
+        assert not hasattr(xpl, name), f"{name} is ours now: take it out of the exceptions"
+        return
+    ours, theirs = getattr(xpl, name), getattr(torch.nn, name)
+    a, b = (list(inspect.signature(c.__init__).parameters.values())[1:] for c in (ours, theirs))
+    for given in b:
+        if given.name in ("size_average", "reduce", "args", "kwargs") or given.kind is given.VAR_KEYWORD:
+            continue
+        mine = next((p for p in a if p.name == given.name), None)
+        if mine is None and any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in a):
+            continue
+        assert mine is not None, f"{name} takes no argument {given.name}"
+        if given.default is not given.empty and isinstance(given.default, int | float | bool | str | None):
+            assert mine.default == given.default, f"{name}({given.name}={mine.default!r}), torch {given.default!r}"
+
+
+@pytest.mark.parametrize("name", torch_functions())
+def test_function_is_ours(name):
+    if name in NO_FUNCTION:
+        assert not hasattr(F, name), f"{name} is ours now: take it out of the exceptions"
+        return
+    for part in (name, f"{name}_forward", f"{name}_backward"):
+        assert callable(getattr(F, part, None)), f"no {part}"
+    try:
+        theirs = list(inspect.signature(getattr(torch.nn.functional, name)).parameters.values())
+    except ValueError:  # a builtin without a signature
+        return
+    ours = list(inspect.signature(getattr(F, f"{name}_forward")).parameters.values())
+    names = [p.name for p in ours]
+    wanted = [p for p in theirs if p.name not in ("inplace", "size_average", "reduce", "args", "kwargs", "out")]
+    for i, given in enumerate(wanted):
+        if given.name.startswith("_") or (i == 0 and names[0] == "x"):
+            continue
+        assert given.name in names, f"{name} takes no argument {given.name}"
+
+
+@pytest.mark.parametrize("name", sorted(n for n in F.__dict__ if n.endswith("_forward")))
+def test_pairs_are_whole(name):
+    base = name.removesuffix("_forward")
+    forward, backward = getattr(F, name), getattr(F, f"{base}_backward")
+    assert "wanted" in inspect.signature(backward).parameters
+    assert list(inspect.signature(backward).parameters)[:2] == ["dy", "cache"]
+    assert callable(getattr(F, base))
+    assert inspect.getdoc(forward), "no docstring"
+    assert inspect.getdoc(backward), "no docstring"
+
+
+@pytest.mark.parametrize("name", sorted(n for n in F.__dict__ if n.endswith("_forward")))
+def test_every_pair_is_in_the_table(name):
+    base = name.removesuffix("_forward")
+    found = [r for r in rows("FUNCTIONS") if r.name == base]
+    assert len(found) >= 3, f"{base} has {len(found)} rows"
+    used = {k for r in found for k in (*r.arrays, *r.kwargs)}
+    unused = [p for p in inspect.signature(getattr(F, name)).parameters if p not in used and p not in ("rng", "mask")]
+    assert not unused, f"no row of {base} gives {unused}"
+
+
+def public_layers():
+    return sorted(
+        n for n, c in vars(xpl).items() if inspect.isclass(c) and issubclass(c, xpl.Layer) and n not in NOT_IN_THE_TABLE
+    )
+
+
+NOT_IN_THE_TABLE = {"Layer", "Sequential", "Residual", "Concat", "ModuleList", "ModuleDict"}  # tests/test_layer.py
+
+
+@pytest.mark.parametrize("name", public_layers())
+def test_every_layer_is_in_the_table(name):
+    found = [c for c in rows("LAYERS") if c.layer == name]
+    assert len(found) >= 2, f"{name} has {len(found)} rows"
+    assert inspect.getdoc(getattr(xpl, name)), "no docstring"

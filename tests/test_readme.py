@@ -1,0 +1,68 @@
+"""The README is true: its code runs, its shown pair is the code's, its tables are of these tables of cases."""
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xplayers as xpl
+import xplayers.functional as F
+from scripts import support
+from tests import backends
+from tests.cases import rows
+
+TEXT = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
+CUPY = backends.load("cupy")[0]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.strip().splitlines()[0])
+def test_block_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope = {"__name__": "readme"}
+    if "# from xplayers/" in block:  # shown from the code, which the next test compares
+        return
+    if "cupy" in block and CUPY is None:
+        block = block.replace("import cupy as np", "import numpy as np")
+        assert "cupy" not in re.sub(r"#.*", "", block)
+    exec(compile(block, "README.md", "exec"), scope)
+
+
+def test_the_pair_that_is_shown_is_the_real_one():
+    shown = next(b for b in BLOCKS if "# from xplayers/functional/linear.py" in b)
+    code = "\n".join(line for line in shown.splitlines() if not line.startswith("# from"))
+    for part in (F.linear_forward.reference, F.linear_backward.reference, xpl.Affine.forward, xpl.Affine.backward):
+        source = inspect.cleandoc("\n" + inspect.getsource(inspect.unwrap(part)))
+        lines = [line.strip() for line in source.splitlines() if line.strip() and not line.strip().startswith("@")]
+        for line in lines:
+            assert line in code, f"the README does not show the line {line!r}"
+
+
+def test_tables_are_of_this_table_of_cases():
+    block = TEXT.split("<!-- support -->")[1].split("<!-- /support -->")[0]
+    found = re.search(r"rows (\w+)\)", block)
+    assert found, "no table: run python scripts/support.py"
+    assert found[1] == support.fingerprint(), "the table is stale: run python scripts/support.py"
+    assert re.search(r"on 20\d\d-\d\d-\d\d", block), "the table has no date"
+    shown = set(re.findall(r"^\| (\w+) \|", block, flags=re.M)) - {"backend", "layer"}
+    assert {c.layer for c in rows("LAYERS")} <= shown
+    assert "✗" not in block.split("</summary>")[1]
+    for name in ("torch-cuda", "cupy"):
+        row = next(line for line in block.splitlines() if line.startswith(f"| {name} |"))
+        assert "not run on this machine" in row or re.search(r"\d+ passed", row)
+
+
+def test_pictures_are_there():
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", TEXT):
+        assert (Path(__file__).parent.parent / path).is_file(), path
+
+
+def test_named_commands_are_there():
+    for path in set(re.findall(r"(?:python |\./)(scripts/\w+(?:\.py)?)", TEXT)):
+        assert (Path(__file__).parent.parent / path).is_file(), path
+
+
+def test_numpy_is_what_the_learner_has():
+    assert isinstance(xpl.Affine(2, 2).weight, np.ndarray)
