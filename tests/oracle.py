@@ -153,7 +153,7 @@ def share_of_tolerance(got: np.ndarray, expected: np.ndarray, dtype: str, factor
     got, expected = got.astype(np.float64), expected.astype(np.float64)
     if dtype in ("float16", "bfloat16"):
         limit = 6e4 if dtype == "float16" else 3e38
-        expected = np.where(np.abs(expected) > limit, np.sign(expected) * np.inf, expected)
+        expected = np.where(np.abs(expected) > limit, np.copysign(np.inf, expected), expected)
     finite = np.isfinite(expected)
     if not np.array_equal(got[~finite], expected[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
         return float("inf")

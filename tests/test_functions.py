@@ -63,12 +63,12 @@ def check(row, backend, score, dtype):
             n = len(flat(tree))
             groups[name] = answer.inputs[start : start + n]
             start += n
-        names = row.gradients or [k for k in arguments if any(v is not None for v in groups[k])]
         # one gradient an array of the signature; a row names all arrays up to the last that it uses. Masks have none
         signature = inspect.signature(forward).parameters
         arguments = [k for k in row.arrays if signature[k].kind is not inspect.Parameter.KEYWORD_ONLY]
         assert len(parts) >= len(arguments), f"{len(parts)} gradients for the arrays {arguments}"
         found = dict(zip(arguments, parts, strict=False))
+        names = row.gradients or [k for k in arguments if any(v is not None for v in groups[k])]
         for name in names:
             judge.close_trees(found[name], groups[name], f"d{name}")
         if len(parts) > 1 and backend.name == "numpy":
