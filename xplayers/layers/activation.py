@@ -1,4 +1,4 @@
-"""Activations. `inplace` is accepted where torch has it and has no effect: arrays that are given are never written to."""
+"""Activations. `inplace` is accepted where torch has it, and has no effect: what is given is never written to."""
 
 from typing import Any, ClassVar
 
