@@ -117,15 +117,17 @@ def size(x: Array) -> int:
 
 
 def is_floating(x: Array) -> bool:
-    return _is_kind(x.dtype, array_namespace(x), "real floating")
+    return _is_kind(array_namespace(x), "real floating", x.dtype)
 
 
 def is_integer(x: Array) -> bool:
-    return _is_kind(x.dtype, array_namespace(x), "integral")
+    return _is_kind(array_namespace(x), "integral", x.dtype)
 
 
-@functools.cache  # a dtype has few values, and asking costs more than a small layer's product
-def _is_kind(dtype: Any, xp: Any, kind: str) -> bool:
+# A dtype has few values, and asking costs more than a small layer's product. What comes before the dtype in a cache's
+# key parts the libraries: array-api-strict warns where a dtype of its own is compared with NumPy's.
+@functools.cache
+def _is_kind(xp: Any, kind: str, dtype: Any) -> bool:
     try:
         return xp.isdtype(dtype, kind)
     except (TypeError, ValueError):  # bfloat16 is unknown to some isdtype
@@ -134,11 +136,11 @@ def _is_kind(dtype: Any, xp: Any, kind: str) -> bool:
 
 def accumulator(x: Array) -> Any:
     """The dtype to accumulate in: float32 for the half precisions, the array's own otherwise."""
-    return array_namespace(x).float32 if _is_half(x.dtype) else x.dtype
+    return array_namespace(x).float32 if _is_half(type(x.dtype), x.dtype) else x.dtype
 
 
 @functools.cache
-def _is_half(dtype: Any) -> bool:
+def _is_half(kind: type, dtype: Any) -> bool:
     return str(dtype).endswith("float16")
 
 
