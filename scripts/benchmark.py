@@ -394,7 +394,7 @@ def main(arguments: list[str] | None = None) -> None:
     ceilings = measure_ceilings()
     info = machine(asked.threads)
     result: dict[str, Any] = {"machine": info, "ceilings": ceilings, "conditions": conditions(info, ceilings)}
-    print("\n".join(result["conditions"]), "\n", line(HEADER), sep="\n")
+    print(*result["conditions"], "", line(HEADER), sep="\n")
     result["rows"] = []
     for name, case in ROWS.items():
         if (asked.quick and not re.search(QUICK, name)) or (asked.only and not re.search(asked.only, name)):

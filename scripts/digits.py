@@ -191,7 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     asked.out.mkdir(parents=True, exist_ok=True)
     weights, image = asked.out / "digits.npz", asked.picture or asked.out / "digits.png"
-    xpl.save(net, weights)
+    xpl.save(weights, net)
     test_images = asarray(data.test_images)
     guesses = predict(net, test_images, to_numpy)
     again = network(seed=1)
