@@ -96,6 +96,17 @@ def make(spec: Any, rng: np.random.Generator) -> Any:
     return tuple(make(s, rng) for s in spec)
 
 
+def _text(value: Any) -> str:
+    """An argument in the name of a row: the same in every process, so no address of a function and no long array."""
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_text, value))})"
+    if isinstance(value, np.ndarray):
+        return f"array{value.shape}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{k}: {_text(v)}' for k, v in value.items())}}}"
+    return getattr(value, "__name__", None) or repr(value)
+
+
 def seeded(text: str) -> np.random.Generator:
     """A generator of a row's own: the same in every process."""
     return np.random.default_rng(zlib.crc32(text.encode()))
@@ -124,8 +135,8 @@ class Case:
     tolerance: float = 1.0
 
     def __str__(self) -> str:
-        parts = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())]
-        call = [f"{k}={v!r}" for k, v in {**self.call, **self.arrays}.items()]
+        parts = [*map(_text, self.args), *(f"{k}={_text(v)}" for k, v in self.kwargs.items())]
+        call = [f"{k}={_text(v)}" for k, v in {**self.call, **self.arrays}.items()]
         return f"{self.layer}({', '.join(parts)})-{', '.join([*map(repr, self.inputs), *call])}".replace(" ", "")
 
 
@@ -146,7 +157,7 @@ class Function:
     tolerance: float = 1.0
 
     def __str__(self) -> str:
-        parts = [f"{k}={v!r}" for k, v in {**self.arrays, **self.kwargs}.items()]
+        parts = [f"{k}={_text(v)}" for k, v in {**self.arrays, **self.kwargs}.items()]
         return f"{self.name}({', '.join(parts)})".replace(" ", "")
 
 

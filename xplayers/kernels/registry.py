@@ -122,7 +122,7 @@ def _scope(mode: str) -> Iterator[None]:
 
 
 def use_kernels(mode: str = "auto") -> Any:
-    """`with use_kernels("off"):` the agnostic code alone; "auto": what is there; "require": what is missing is an error.
+    """`with use_kernels("off"):` the agnostic code alone; "auto": what is there; "require": an error where one lacks.
 
     In this thread. The environment's XPLAYERS_KERNELS sets it for the whole process.
     """
