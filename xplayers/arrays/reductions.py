@@ -3,9 +3,12 @@ summed in two stages (1.5 times faster and 12 times more accurate on NumPy, up t
 
 import math
 
+import array_api_compat as aac
+import numpy as np
+
 from .namespace import Array, accumulator, array_namespace
 
-__all__ = ["mean", "sum_leading", "sum_to", "total"]
+__all__ = ["dot_trailing", "mean", "sum_leading", "sum_to", "sum_trailing", "total"]
 
 _PARTS = 512  # enough thread blocks to fill a GPU, few enough that the second stage costs nothing
 
@@ -41,6 +44,24 @@ def sum_leading(x: Array) -> Array:
     parts = total(xp.reshape(rows[:cut, :], (_PARTS, inner, c)), axis=1)
     out = total(parts, axis=0)
     return out if cut == m else out + total(rows[cut:, :], axis=0)
+
+
+def sum_trailing(x: Array) -> Array:
+    """(*lead, n) -> (*lead,): the sum over the last axis; on NumPy a product with ones, 3 to 10 times quicker."""
+    xp = array_namespace(x)
+    if x.shape[-1] == 1:
+        return xp.reshape(x, x.shape[:-1])
+    if aac.is_numpy_namespace(xp) and x.dtype.char in "fd":
+        return (x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) @ np.ones(x.shape[-1], x.dtype)).reshape(x.shape[:-1])
+    return total(x, axis=-1)
+
+
+def dot_trailing(x: Array, y: Array) -> Array:
+    """(*lead, n), (*lead, n) -> (*lead,): the sum of products over the last axis; on NumPy no array of them is made."""
+    xp = array_namespace(x, y)
+    if aac.is_numpy_namespace(xp) and x.dtype.char in "fd" and x.shape[-1] > 1:
+        return np.vecdot(x, y)
+    return sum_trailing(x * y)
 
 
 def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
