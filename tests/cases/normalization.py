@@ -212,7 +212,7 @@ _BACK = "normalization._rows_norm_backward"
 _FORTH = "normalization._rows_norm"
 
 FAULTS = [
-    Fault(_FORTH, "var + eps", "var", "BatchNorm,InstanceNorm"),
+    Fault(_FORTH, "xp.sqrt(var + eps)", "xp.sqrt(var)", "BatchNorm,InstanceNorm"),
     Fault(_FORTH, "u += _wide(bias)[None, :, None]", "pass", "BatchNorm"),
     Fault(_FORTH, "u = rows - _spread(mean, sets, c)\n        sq", "u = rows\n        sq", "GroupNorm"),
     Fault(_BACK, "dx -= u", "pass", "BatchNorm2d"),
@@ -222,10 +222,13 @@ FAULTS = [
     Fault(_BACK, "moving = want_x and count is not None", "moving = want_x", "BatchNorm1d"),
     Fault(_BACK, "sum_leading(sum_d)", "sum_leading(sum_d) / x.shape[0]", "BatchNorm1d"),
     Fault(
-        _BACK, "xp = array_namespace(dy, x)", "xp = array_namespace(dy, x); dy = xp.astype(dy, xp.float64)", "GroupNorm"
+        _BACK,
+        "dx = _narrow(xp.reshape(dx, x.shape), x.dtype)",
+        "dx = xp.reshape(dx, x.shape) * xp.ones(1)",
+        "GroupNorm",
     ),
     Fault(_BACK, "rows, d = _rows(x), _rows(dy)", "rows, d = _rows(x), _rows(dy); d *= 1.0", "BatchNorm2d"),
-    Fault("layers.normalization._ChannelNorm._average", "count / (count - 1)", "1.0", "BatchNorm,InstanceNorm"),
+    Fault("layers.normalization._ChannelNorm._average", "var * (count / less)", "var", "BatchNorm,InstanceNorm"),
     Fault(
         "layers.normalization._ChannelNorm._average", "momentum * (new - held)", "(1 - momentum) * (new - held)", "Ba"
     ),
