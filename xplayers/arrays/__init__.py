@@ -7,3 +7,4 @@ from .reductions import *
 from .scatter import *
 from .special import *
 from .windows import *
+from .writing import *

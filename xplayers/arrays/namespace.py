@@ -183,6 +183,8 @@ def from_numpy(a: np.ndarray, xp: Any, *, device: Any = None, dtype: Any = None)
 
         with jax.ensure_compile_time_eval():  # a value of its own even inside jax.jit, where asarray would be traced
             return xp.array(a, device=device, dtype=dtype)
+    if aac.is_torch_namespace(xp) and dtype is not None:  # torch.asarray refuses a dtype for a 0-d copy
+        return xp.astype(xp.asarray(a, device=device, copy=True), dtype, copy=False)
     return xp.asarray(a, device=device, dtype=dtype, copy=True)
 
 

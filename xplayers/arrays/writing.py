@@ -1,0 +1,37 @@
+"""Writing into arrays: for parameters and the moments of optimizers, whose owner asks for it, and for nothing else."""
+
+import array_api_compat as aac
+
+from .namespace import Array, array_namespace, convert, device, is_read_only, is_traced
+
+__all__ = ["add_to", "at_home", "scale_by", "without_history"]
+
+
+def add_to(x: Array, y: Array) -> Array:
+    """x + y, written into x where library and array allow it; otherwise a new array, which the caller puts in place."""
+    if is_read_only(x):
+        return array_namespace(x).asarray(x + y)  # NumPy adds 0-d arrays to a scalar
+    x += y
+    return x
+
+
+def scale_by(x: Array, factor: float) -> Array:
+    """x * factor, written into x where library and array allow it."""
+    if is_read_only(x):
+        return array_namespace(x).asarray(x * factor)
+    x *= factor
+    return x
+
+
+def at_home(x: Array, like: Array, dtype: object) -> Array:
+    """x itself where it lives in the library and on the device of `like` with `dtype`, a copy that does otherwise."""
+    xp = array_namespace(like)
+    where = device(like)
+    if array_namespace(x) is xp and x.dtype == dtype and (is_traced(x) or is_traced(like) or device(x) == where):
+        return x
+    return convert(x, xp, device=where, dtype=dtype)
+
+
+def without_history(x: Array) -> Array:
+    """The same memory without torch's record of how it came about; x itself on other libraries."""
+    return x.detach() if aac.is_torch_array(x) else x

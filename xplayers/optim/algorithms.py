@@ -1,0 +1,173 @@
+"""Gradient descent: torch's four, each one line of mathematics away from its page."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from xplayers.arrays import Array, add_to, array_namespace, scale_by
+
+from .optimizer import Optimizer
+
+__all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
+
+
+def _average(m: Array, dx: Array, decay: float) -> Array:
+    """decay m + (1 - decay) dx, in m's memory where that can be written to."""
+    return add_to(scale_by(m, decay), (1 - decay) * dx)
+
+
+def _ascent_and_decay(x: Array, dx: Array, group: Mapping[str, Any]) -> Array:
+    """The gradient, turned round to maximize, plus that of weight_decay / 2 |x|^2."""
+    dx = -dx if group["maximize"] else dx
+    return dx + group["weight_decay"] * x if group["weight_decay"] else dx
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum. Twin: torch.optim.SGD.
+
+    b_1 = dx, b_t = momentum b_{t-1} + (1 - dampening) dx; x <- x - lr b_t, with nesterov x - lr (dx + momentum b_t).
+    Source: Sutskever et al., On the importance of initialization and momentum in deep learning (2013).
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, {**options, "nesterov": nesterov, "maximize": maximize})
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        super()._check(options)
+        if options.get("nesterov") and (options["momentum"] <= 0 or options["dampening"] != 0):
+            raise self._refusal(
+                "nesterov",
+                f"True with momentum={options['momentum']}, dampening={options['dampening']}",
+                "a positive momentum and no dampening",
+                "pass momentum=0.9, dampening=0",
+            )
+
+    def moments(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+    def change(self, x: Array, dx: Array, state: dict[str, Any], group: Mapping[str, Any]) -> Array:
+        lr, momentum = group["lr"], group["momentum"]
+        dx = _ascent_and_decay(x, dx, group)
+        if not momentum:
+            return -lr * dx
+        if "momentum_buffer" in state:
+            held = scale_by(state["momentum_buffer"], momentum)
+            buffer = add_to(held, (1 - group["dampening"]) * dx)
+        else:
+            buffer = array_namespace(dx).asarray(dx, copy=True)
+        state["momentum_buffer"] = buffer
+        return -lr * (dx + momentum * buffer if group["nesterov"] else buffer)
+
+
+class Adam(Optimizer):
+    """Steps of about lr in every coordinate. Twin: torch.optim.Adam.
+
+    m_t = b1 m + (1 - b1) dx; v_t = b2 v + (1 - b2) dx^2, with amsgrad the largest v so far;
+    x <- x - lr m_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t)) + eps).
+    With decoupled_weight_decay, x shrinks by lr weight_decay x instead of dx growing by weight_decay x.
+    Source: Kingma, Ba, Adam: a method for stochastic optimization (2014).
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        super().__init__(params, {**options, "maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay})
+
+    def moments(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+
+    def change(self, x: Array, dx: Array, state: dict[str, Any], group: Mapping[str, Any]) -> Array:
+        xp = array_namespace(x)
+        lr, t, (beta1, beta2) = group["lr"], state["step"], group["betas"]
+        decoupled = group["decoupled_weight_decay"]
+        dx = _ascent_and_decay(x, dx, {**group, "weight_decay": 0.0} if decoupled else group)
+        m = state["exp_avg"] = _average(self.moment(state, "exp_avg", x), dx, beta1)
+        v = state["exp_avg_sq"] = _average(self.moment(state, "exp_avg_sq", x), dx * dx, beta2)
+        if group["amsgrad"]:
+            v = state["max_exp_avg_sq"] = xp.asarray(xp.maximum(self.moment(state, "max_exp_avg_sq", x), v))
+        scale = xp.sqrt(v) * (1 / math.sqrt(1 - beta2**t)) + group["eps"]
+        change = m * (-lr / (1 - beta1**t)) / scale
+        return change - lr * group["weight_decay"] * x if decoupled and group["weight_decay"] else change
+
+
+class AdamW(Adam):
+    """`Adam` with decoupled weight decay: x shrinks by lr weight_decay x. Twin: torch.optim.AdamW.
+
+    Source: Loshchilov, Hutter, Decoupled weight decay regularization (2017).
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True)
+
+
+class RMSprop(Optimizer):
+    """Gradients divided by their own running size. Twin: torch.optim.RMSprop.
+
+    v_t = alpha v + (1 - alpha) dx^2, when centered less the square of a_t = alpha a + (1 - alpha) dx;
+    b_t = momentum b + dx / (sqrt(v_t) + eps); x <- x - lr b_t.
+    Where rounding makes a centered v_t negative it counts as 0 (torch: NaN).
+    Source: Tieleman, Hinton, Lecture 6.5: RMSprop (2012).
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        options = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(params, {**options, "centered": centered, "maximize": maximize})
+
+    def moments(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        averages = ("square_avg", "grad_avg") if group["centered"] else ("square_avg",)
+        return (*averages, "momentum_buffer") if group["momentum"] else averages
+
+    def change(self, x: Array, dx: Array, state: dict[str, Any], group: Mapping[str, Any]) -> Array:
+        xp = array_namespace(x)
+        dx = _ascent_and_decay(x, dx, group)
+        v = state["square_avg"] = _average(self.moment(state, "square_avg", x), dx * dx, group["alpha"])
+        if group["centered"]:
+            a = state["grad_avg"] = _average(self.moment(state, "grad_avg", x), dx, group["alpha"])
+            v = xp.maximum(v - a * a, 0.0)
+        buffer = dx / (xp.sqrt(v) + group["eps"])
+        if group["momentum"]:
+            held = scale_by(self.moment(state, "momentum_buffer", x), group["momentum"])
+            buffer = state["momentum_buffer"] = add_to(held, buffer)
+        return -group["lr"] * buffer
