@@ -5,7 +5,7 @@ import numpy as np
 
 from .namespace import Array, accumulator, array_namespace, device, like, size
 
-__all__ = ["index_add", "one_hot", "take_rows"]
+__all__ = ["add_along", "index_add", "one_hot", "take_along", "take_rows"]
 
 
 def take_rows(x: Array, index: Array) -> Array:
@@ -19,6 +19,27 @@ def one_hot(index: Array, n: int, dtype: object) -> Array:
     xp = array_namespace(index)
     classes = xp.arange(n, dtype=index.dtype, device=device(index))
     return xp.astype(index[..., None] == classes, dtype)
+
+
+def take_along(x: Array, index: Array, axis: int) -> Array:
+    """x (.., n, ..), index (.., m, ..) of integers along the axis -> (.., m, ..): the elements of x that it names."""
+    xp = array_namespace(x, index)
+    index = xp.astype(index, xp.int64) if aac.is_torch_namespace(xp) else index
+    return xp.take_along_axis(x, index, axis=axis)
+
+
+def add_along(x: Array, index: Array, values: Array, axis: int) -> Array:
+    """x (.., n, ..) plus values (.., 1, ..) where index (.., 1, ..) points along the axis: a new array."""
+    xp = array_namespace(x, index, values)
+    if aac.is_numpy_namespace(xp):
+        out = x.copy()
+        np.put_along_axis(out, index, np.take_along_axis(x, index, axis) + values, axis)
+        return out
+    if aac.is_torch_namespace(xp):
+        return x.scatter_add(axis, xp.astype(index, xp.int64), values)
+    shape = tuple(-1 if a == axis % x.ndim else 1 for a in range(x.ndim))
+    classes = xp.reshape(xp.arange(x.shape[axis], dtype=index.dtype, device=device(index)), shape)
+    return xp.where(index == classes, x + values, x)
 
 
 def index_add(x: Array, index: Array, values: Array) -> Array:

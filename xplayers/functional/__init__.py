@@ -2,7 +2,10 @@
 
 from .activation import *
 from .attention import *
+from .binary_loss import *
+from .classification_loss import *
 from .convolution import *
+from .ctc import *
 from .distance import *
 from .dropout import *
 from .embedding import *
@@ -11,6 +14,7 @@ from .loss import *
 from .normalization import *
 from .padding import *
 from .pooling import *
+from .ranking_loss import *
 from .recurrent import *
 from .resampling import *
 from .softmax import *
