@@ -103,11 +103,11 @@ def run_function(case: Function, arrays: dict, device: str = "cpu") -> Answer:
     """Runs torch's function of a row in float64; the gradients are those of its arrays in order."""
     tensors = {k: to_torch(v, device, grad=True) for k, v in arrays.items()}
     if case.twin is not None:
-        y = case.twin(**tensors, **case.kwargs)
+        y = case.twin(**tensors, **case.given(torch))
     else:
         function = getattr(torch.nn.functional, case.name)
         first, *rest = tensors.items()
-        y = function(first[1], **dict(rest), **case.kwargs)
+        y = function(first[1], **dict(rest), **case.given(torch))
     y = tuple(y) if isinstance(y, list) else y
     return _differentiate(y, flat(tuple(tensors.values())), {}, {}, str(case))
 

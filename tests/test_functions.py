@@ -49,10 +49,10 @@ def check(row, backend, score, dtype):
     forward = getattr(F, f"{row.name}_forward")
     arrays = backend.tree(drawn, dtype)
     before = [None if a is None else backend.numpy(a).copy() for a in flat(arrays)]
-    y, cache = forward(**arrays, **row.kwargs)
+    y, cache = forward(**arrays, **row.given(backend.xp))
     assert isinstance(cache, tuple)
     judge.close_trees(y, answer.y, "answer")
-    judge.close_trees(getattr(F, row.name)(**arrays, **row.kwargs), answer.y, "shorthand")
+    judge.close_trees(getattr(F, row.name)(**arrays, **row.given(backend.xp)), answer.y, "shorthand")
     if any(d is not None for d in flat(answer.dy)):
         backward = getattr(F, f"{row.name}_backward")
         dy = backend.tree(answer.dy, dtype)
@@ -98,7 +98,7 @@ def test_pair(row, backend, score):
         import jax
 
         def both(arrays, dy):
-            y, cache = getattr(F, f"{row.name}_forward")(**arrays, **row.kwargs)
+            y, cache = getattr(F, f"{row.name}_forward")(**arrays, **row.given(backend.xp))
             if dy is None:
                 return y, None
             return y, getattr(F, f"{row.name}_backward")(dy, cache)

@@ -157,6 +157,10 @@ class Function:
     skip: dict = field(default_factory=dict)
     tolerance: float = 1.0
 
+    def given(self, xp: Any) -> dict:
+        """The other arguments for a library: a row names a dtype, and each library has its own."""
+        return {k: getattr(xp, v) if k == "dtype" and isinstance(v, str) else v for k, v in self.kwargs.items()}
+
     def __str__(self) -> str:
         parts = [f"{k}={_text(v)}" for k, v in {**self.arrays, **self.kwargs}.items()]
         return f"{self.name}({', '.join(parts)})".replace(" ", "")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import xplayers as xpl
-from tests.cases import Bad, Case, Fault, Function, f32, values
+from tests.cases import Bad, Case, Fault, Function, f32, integers, values
 
 _KINKS = [-6.0, -3.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 3.0, 6.0]
 _FAR = [-1e4, -100.0, -30.0, -20.0, -9.0, 9.0, 20.0, 30.0, 100.0, 1e4]
@@ -198,6 +198,11 @@ FUNCTIONS = [
         )
         for name in ("softmax", "log_softmax", "softmin")
         for shape in ((4,), (3, 4), (2, 3, 4), (2, 3, 2, 2))
+    ),
+    *(
+        Function(name, {"x": x}, {"dim": 1, "dtype": "float64"})
+        for name in ("softmax", "log_softmax", "softmin")
+        for x in ((3, 4), integers((2, 3), 9))
     ),
     Function("gumbel_softmax", {"x": (3, 4), "noise": _gumbels(3, 4)}, twin=_gumbel_softmax),
     Function("gumbel_softmax", {"x": (3, 4), "noise": _gumbels(3, 4)}, {"tau": 0.5, "dim": 0}, twin=_gumbel_softmax),
