@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # before jax is imported: float64 is what is compared
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiling is what takes the time here
 
 import numpy as np
 
