@@ -57,7 +57,8 @@ def read(path: str) -> dict[str, np.ndarray]:
     name = ""
     arrays: dict[str, np.ndarray] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            _check_count(file, len(archive.infolist()))
             for info in archive.infolist():
                 name = info.filename
                 if not name.endswith(_SUFFIX):
@@ -82,6 +83,14 @@ def read(path: str) -> dict[str, np.ndarray]:
             "save the state again with xpl.save, or copy the whole file",
         ) from fault
     return arrays
+
+
+def _check_count(file: IO[bytes], found: int) -> None:
+    """Holds the number of members against the one at the end of the file: zipfile passes over entries that are lost."""
+    file.seek(-22, os.SEEK_END)
+    signature, *_, stated, _, _, _ = struct.unpack("<4s4H2LH", file.read(22))
+    if signature != b"PK\x05\x06" or stated not in (found, 0xFFFF):  # 0xFFFF: more than fit the field
+        raise ValueError("the table of its members is damaged")
 
 
 class _Missing(Exception):
