@@ -262,7 +262,7 @@ def show(pairs: list[Pair], to_numpy: Callable[[Any], np.ndarray], ours: str, ro
 
 
 def _lines(array: np.ndarray) -> list[str]:
-    text = np.array2string(array, precision=8, suppress_small=True, max_line_width=64, threshold=100, edgeitems=2)
+    text = np.array2string(array, precision=8, suppress_small=True, max_line_width=72, threshold=100, edgeitems=2)
     return [line for line in text.splitlines() if line.strip()]
 
 

@@ -129,7 +129,7 @@ def predict(net: xpl.Layer, images: Any, to_numpy: Callable[[Any], np.ndarray]) 
 
 
 def picture(path: Path, history: list[Epoch], data: Digits, guesses: np.ndarray, title: str) -> None:
-    """The learning curve, and below it every held-out digit that the network got wrong."""
+    """The learning curve, and below it the held-out digits that the network got wrong (the first twelve)."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -149,6 +149,8 @@ def picture(path: Path, history: list[Epoch], data: Digits, guesses: np.ndarray,
     right.plot(epochs, [100 * e.test_accuracy for e in history], label="held out")
     right.set(xlabel="epoch", ylabel="accuracy, %", ylim=(90, 100.3))
     right.axhline(100 * GOAL, color="grey", linewidth=0.8, linestyle=":")
+    for axis in (left, right):
+        axis.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title)
     below.suptitle(f"The {len(wrong)} of {len(guesses)} held-out digits that it got wrong", fontsize="medium")
     for axis, i in zip(np.atleast_1d(below.subplots(1, max(len(shown), 6))), [*shown, *[None] * 6], strict=False):
@@ -169,15 +171,16 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     if asked.epochs < 1:
         parser.error("--epochs: at least 1")
-    xp, asarray, to_numpy, _ = use(asked.backend)
+    _, asarray, to_numpy, _ = use(asked.backend)
     assert asarray is not None and to_numpy is not None
 
     data = digits()
     net = network()
-    print(f"{net!r}\n{sum(xpl.arrays.size(p) for p in net.params.values())} parameters, arrays of {xp.__name__}")
+    print(f"{net!r}\n{sum(xpl.arrays.size(p) for p in net.params.values())} parameters, {asked.backend} arrays")
     print(f"{len(data.labels)} digits to learn from, {len(data.test_labels)} held out")
     start = time.perf_counter()
-    with tqdm(total=asked.epochs * len(data.labels), unit=" digits", mininterval=0.2, file=sys.stdout) as bar:
+    often = 0.2 if sys.stdout.isatty() else 5.0  # a log shall not hold a line for each step of the bar
+    with tqdm(total=asked.epochs * len(data.labels), unit=" digits", mininterval=often, file=sys.stdout) as bar:
 
         def report(epoch: int, result: Epoch) -> None:
             bar.write(

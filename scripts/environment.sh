@@ -89,3 +89,7 @@ environment() {
     [ -e "$stamp" ] || say "$state" >"$stamp"
     printf '%s\n' "${extras[@]}" >>"$stamp"
 }
+
+# One BLAS thread a process, unless the caller has said otherwise: the products are small, and where others work on the
+# machine too, a second thread waits for the first.
+one_thread() { export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}"; }

@@ -1,0 +1,295 @@
+"""What people run: the demo's training and its gradients, the comparison, the benchmark, and the environment's bash."""
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import xplayers as xpl
+from scripts import backends, benchmark, compare, digits, needs
+from tests.cases import Case
+from tests.oracle import share_of_tolerance
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+# -- the demo --
+
+
+def test_the_demo_learns_the_digits():
+    history = digits.train(digits.network(), digits.digits(), np.asarray, np.asarray)
+    assert history[-1].test_accuracy >= digits.GOAL
+    assert history[-1].loss < 0.05 < history[0].loss
+
+
+def test_the_split_is_fixed_and_apart():
+    data = digits.digits()
+    assert (len(data.labels), len(data.test_labels)) == (1437, 360)
+    assert data.test_labels[:8].tolist() == digits.digits().test_labels[:8].tolist()
+    assert set(data.test_labels.tolist()) == set(range(10))
+    held_out = {image.tobytes() for image in data.test_images}
+    assert not held_out & {image.tobytes() for image in data.images}
+
+
+def few(n):
+    data = digits.digits()
+    return digits.Digits(data.images[:n], data.labels[:n], data.test_images[:50], data.test_labels[:50])
+
+
+def test_the_training_is_the_same_on_every_backend(backend):
+    ours = digits.train(digits.network(), few(192), backend.asarray, backend.numpy, epochs=2)
+    numpys = digits.train(digits.network(), few(192), np.asarray, np.asarray, epochs=2)
+    np.testing.assert_allclose([e.loss for e in ours], [e.loss for e in numpys], rtol=1e-3)
+
+
+def away_from_ties():
+    """Digits in float64 with noise: background pixels are equal, and tie in the pools."""
+    data = digits.digits("float64")
+    rng = np.random.default_rng(0)
+    x = data.images[:16] + 0.1 * rng.standard_normal((16, 1, 8, 8))
+    return x, data.labels[:16]
+
+
+def test_gradients_of_the_demos_network_are_torchs(backend, score):
+    x, labels = away_from_ties()
+    net, loss = digits.network(), xpl.CrossEntropyLoss()
+    loss(net(backend.asarray(x)), backend.asarray(labels))
+    dx = net.backward(loss.backward())
+
+    twin = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 16, 3, padding=1),
+        torch.nn.BatchNorm2d(16),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(16, 32, 3, padding=1),
+        torch.nn.BatchNorm2d(32),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(128, 10),
+    ).double()
+    assert twin.state_dict().keys() == net.state_dict().keys()
+    twin.load_state_dict({k: torch.tensor(backend.numpy(v)) for k, v in digits.network().state_dict().items()})
+    leaf = torch.tensor(x, requires_grad=True)
+    torch.nn.functional.cross_entropy(twin(leaf), torch.tensor(labels)).backward()
+
+    expected = {"x": leaf.grad, **{k: p.grad for k, p in twin.named_parameters()}}
+    ours = {"x": dx, **net.grads}
+    assert ours.keys() == expected.keys()
+    for name, gradient in expected.items():
+        share = share_of_tolerance(backend.numpy(ours[name]), gradient.numpy(), "float64")
+        score(share, 1)
+        assert share <= 1, name
+
+
+def test_gradients_of_the_demos_network_along_a_direction(backend):
+    x, labels = away_from_ties()
+    net, loss = digits.network(), xpl.CrossEntropyLoss()
+    target = backend.asarray(labels)
+    loss(net(backend.asarray(x)), target)
+    dx = backend.numpy(net.backward(loss.backward()))
+    start = {k: backend.numpy(v).astype(np.float64) for k, v in net.params.items()}
+    rng = np.random.default_rng(1)
+    along = {k: rng.standard_normal(v.shape) for k, v in start.items()}
+    along_x = rng.standard_normal(x.shape)
+
+    def value(h):
+        for k, v in start.items():
+            net.params[k] = backend.asarray(v + h * along[k])
+        return float(backend.numpy(loss(net.forward(backend.asarray(x + h * along_x)), target)))
+
+    h = 1e-6
+    numeric = (value(h) - value(-h)) / (2 * h)
+    ours = np.sum(dx * along_x) + sum(np.sum(backend.numpy(g) * along[k]) for k, g in net.grads.items())
+    assert abs(numeric) > 0.1
+    assert ours == pytest.approx(numeric, rel=1e-6)
+
+
+def test_the_demo_writes_weights_and_a_picture(tmp_path, capsys):
+    digits.main(["--epochs", "1", "--out", str(tmp_path / "new" / "folder"), "--picture", str(tmp_path / "curve.png")])
+    said = capsys.readouterr().out
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    saved = xpl.load(tmp_path / "new" / "folder" / "digits.npz")
+    assert saved.keys() == digits.network().state_dict().keys()
+    assert "loaded back: the same predictions" in said
+    assert re.search(r"epoch  1  loss \d\.\d+  accuracy", said)
+    assert re.search(r"held-out accuracy \d+\.\d+% after \d", said)
+
+
+@pytest.mark.parametrize("script", [digits, compare])
+def test_an_unusable_backend_is_told_in_one_line(script):
+    if backends.usable("cupy").reason is None:
+        pytest.skip("CuPy computes here")
+    with pytest.raises(SystemExit) as caught:
+        script.main(["--backend", "cupy"])
+    text = str(caught.value)
+    assert text.startswith("--backend cupy cannot be used: ")
+    assert len(text.splitlines()) == 1
+
+
+def test_usable_gives_arrays_in_and_out():
+    _, asarray, to_numpy, reason = backends.usable("torch")
+    assert reason is None
+    assert isinstance(asarray(np.ones(2)), torch.Tensor)
+    assert isinstance(to_numpy(asarray(np.ones(2))), np.ndarray)
+
+
+# -- the comparison --
+
+
+def test_the_comparison_prints_both_sides(capsys):
+    compare.main([])
+    said = capsys.readouterr().out
+    for title in compare.SEEDS:
+        assert f"=== {title}" in said
+    assert re.search(r"\[1\.250556\d* +1\.084775\d*.*\|.*\[1\.250556", said)
+    assert said.strip().endswith("all equal to rounding (float64, numpy)")
+
+
+def test_the_comparison_of_the_table_of_cases(capsys):
+    compare.main(["--all", "Linear("])
+    said = capsys.readouterr().out
+    assert "=== Linear(" in said
+    assert "--- d weight" in said
+
+
+def test_a_difference_ends_the_comparison(monkeypatch, capsys):
+    good = compare.affine(np.asarray)
+    bad = [good[0]._replace(ours=good[0].ours * (1 + 1e-9)), *good[1:]]
+    monkeypatch.setattr(compare, "SEEDS", {"affine map": lambda asarray: bad})
+    with pytest.raises(SystemExit, match="1 of 1 differ by more than rounding: affine map"):
+        compare.main([])
+    assert "NOT ROUNDING" in capsys.readouterr().out
+
+
+# -- the benchmark --
+
+
+def test_the_benchmark_measures_and_reports(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(benchmark.RUN, "as it was")
+    monkeypatch.setattr(benchmark, "SLOT", 0.001)
+    monkeypatch.setattr(benchmark, "PAUSE", 0.0)
+    monkeypatch.setattr(benchmark, "best_time", lambda f: 1.0)
+    rows = {"affine": Case("Linear", (8, 4), {}, ((2, 8),)), "conv": Case("Conv2d", (2, 3, 3), {}, ((2, 2, 5, 5),))}
+    monkeypatch.setattr(benchmark, "ROWS", rows)
+    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    (tmp_path / "README.md").write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
+
+    benchmark.main(["--rounds", "1", "--readme"])
+    figures = tmp_path / "scripts" / "figures"
+    result = json.loads((figures / "benchmark.json").read_text())
+    assert [row["name"] for row in result["rows"]] == ["affine", "conv"]
+    assert all(row["ratio"] > 0 for row in result["rows"])
+    assert (figures / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("before\n<!-- benchmark -->\n")
+    assert "| affine |" in readme
+    assert "old" not in readme
+    assert readme.endswith("<!-- /benchmark -->\nafter\n")
+
+    benchmark.main(["--rounds", "1", "--only", "aff", "--compare", str(figures / "benchmark.json")])
+    said = capsys.readouterr().out
+    assert re.search(r"affine +[\d.]+ -> [\d.]+", said)
+    assert (tmp_path / ".out" / "benchmark.json").exists()
+
+
+def test_the_benchmarks_rows_are_layers():
+    for name, case in benchmark.ROWS.items():
+        assert hasattr(torch.nn, case.layer), name
+    assert sum(bool(re.search(benchmark.QUICK, name)) for name in benchmark.ROWS) >= 10
+
+
+# -- the environment --
+
+
+def test_scripts_have_their_run_bit_and_parse():
+    for name in ("scripts/demo", "scripts/test", ".ci/run"):
+        path = ROOT / name
+        assert path.stat().st_mode & stat.S_IXUSR, name
+        subprocess.run(["bash", "-n", path], check=True)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the scripts with a `python` that writes down what pip is asked for, and installs nothing."""
+    root = tmp_path / "a checkout"
+    shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__", "figures"))
+    shutil.copy(ROOT / "pyproject.toml", root)
+    python = tmp_path / "active" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f'#!/bin/sh\nif [ "$2" = pip ]; then echo "$@" >>"{tmp_path}/pip"; exit 0; fi\n'
+        f'case "$1" in *.py) echo "ran ${{1##*/}}"; exit 0 ;; esac\nexec "{sys.executable}" "$@"\n'
+    )
+    python.chmod(0o755)
+    return root
+
+
+def run(script, *arguments, **env):
+    return subprocess.run(
+        ["bash", script, *arguments], cwd="/", env={**os.environ, **env}, text=True, capture_output=True, check=False
+    )
+
+
+def test_the_second_run_installs_nothing(checkout):
+    active, asked = str(checkout.parent / "active"), checkout.parent / "pip"
+    first = run(checkout / "scripts" / "demo", VIRTUAL_ENV=active)
+    assert first.returncode == 0, first.stderr
+    assert "Installing xplayers and what it takes to run the demo" in first.stdout
+    assert first.stdout.endswith("ran digits.py\n")
+    assert "scikit-learn" in asked.read_text()
+    assert "torch" not in asked.read_text()
+    assert run(checkout / "scripts" / "demo", VIRTUAL_ENV=active).stdout == "ran digits.py\n"
+
+    test = f'. "{checkout}/scripts/environment.sh"; environment test "run the tests"; echo $python'
+    installed = subprocess.run(
+        ["bash", "-euc", test], env={**os.environ, "VIRTUAL_ENV": active}, text=True, capture_output=True, check=True
+    ).stdout
+    assert "the installed torch" in installed  # and so it is kept
+    lines = asked.read_text().splitlines()
+    assert len(lines) == 2
+    assert "pytest" in lines[1]
+    assert "torch" not in lines[1].replace(str(checkout), "")
+
+    with (checkout / "pyproject.toml").open("a") as file:
+        file.write("# changed\n")
+    assert "Installing" in run(checkout / "scripts" / "demo", VIRTUAL_ENV=active).stdout
+
+
+def test_a_failed_installation_is_not_marked_as_done(checkout):
+    python = checkout.parent / "active" / "bin" / "python"
+    python.write_text(python.read_text().replace("exit 0; fi", "exit 1; fi"))
+    for _ in range(2):
+        failed = run(checkout / "scripts" / "demo", VIRTUAL_ENV=str(checkout.parent / "active"))
+        assert failed.returncode != 0
+        assert "pip could not install this" in failed.stderr
+        assert "ran digits.py" not in failed.stdout
+
+
+def test_an_old_python_is_told_in_words(checkout):
+    tools = checkout.parent / "tools"
+    tools.mkdir()
+    for name in ("bash", "dirname", "head", "cksum", "grep", "cat", "rm"):
+        (tools / name).symlink_to(shutil.which(name))
+    old = tools / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    refused = run(checkout / "scripts" / "demo", PATH=str(tools), VIRTUAL_ENV="", PYTHON="")
+    assert refused.returncode != 0
+    assert "needs Python 3.11 or newer" in refused.stderr
+    assert "python3 is Python 3.9.2" in refused.stderr
+
+
+def test_a_missing_module_is_told_in_words():
+    with pytest.raises(SystemExit, match="no_such_module is not installed for") as caught:
+        needs.needs("numpy", "no_such_module")
+    assert "./scripts/test" in str(caught.value)
