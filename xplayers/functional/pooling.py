@@ -328,7 +328,7 @@ def _adaptive_max_pool_forward(n, x, output_size, return_indices=False):
     x (*, *sizes) floating -> y (*, *output_size), with `return_indices` (y, indices): where in its plane each maximum
     stands. Errors: ValueError for an output size below 1. Twin: torch.nn.functional.adaptive_max_pool{n}d.
     """
-    runs = adaptive_runs(f"adaptive_max_pool{n}d", x.shape[-n:], output_size)
+    runs = tuple(_adaptive_runs(f"adaptive_max_pool{n}d", x.shape[-n:], output_size))
     if not return_indices and all(isinstance(run, Step) for run in runs):
         return _max_by_steps(x, runs)
     y, indices = _argmax(x, list(_shared_taps(x, runs)))
@@ -336,14 +336,14 @@ def _adaptive_max_pool_forward(n, x, output_size, return_indices=False):
 
 
 def _fractional_max_pool_forward(
-    n, x, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None, *, rng=None
+    n, x, kernel_size, output_size=None, output_ratio=None, return_indices=False, *, _random_samples=None, rng=None
 ):
     """y[o] = max of x[start_o : start_o + kernel], start_o = trunc((o + u) a) - trunc(u a), a = (size - kernel) /
     (output - 1), with one u in [0, 1) for each plane and axis; the last window ends with the input.
 
     x (N, C, *sizes) or (C, *sizes) floating -> y (..., *outputs), with `return_indices` (y, indices): where in its
     plane each maximum stands. Outputs are `output_size` or trunc(output_ratio * sizes). u is `_random_samples`
-    (N, C, {n}), drawn from `rng` where it is None.
+    (N, C, {n}), of which more than N are left unused, drawn from `rng` where it is None.
     Errors: ValueError where neither or both of output_size and output_ratio are given, and for windows that do not fit.
     Twin: torch.nn.functional.fractional_max_pool{n}d. Source: Graham, Fractional max-pooling (2014).
     """
@@ -354,7 +354,7 @@ def _fractional_max_pool_forward(
     u = _random_samples
     if u is None:
         u = uniform(rng, (*(1,) * (n + 2 - x.ndim), *x.shape[:-n], n), x)
-    u = xp.reshape(u, (p, n))
+    u = xp.reshape(u, (-1, n))[:p, :]
     sources = []
     for a, (size, k, out) in enumerate(zip(sizes, kernel, outputs, strict=True)):
         # torch keeps the samples of a plane in the order (w, h), of a volume in the order (t, h, w)
@@ -383,9 +383,10 @@ def fractional_sizes(where, sizes, kernel_size, output_size, output_ratio):
         output_size = tuple(int(size * r) for size, r in zip(sizes, ratios, strict=True))
     outputs = n_tuple(where, "output_size", output_size, n, 1)
     for size, k, out in zip(sizes, kernel, outputs, strict=True):
-        if out + k - 1 > size:
+        least = out + k - 1 + (n == 3)  # torch's rule for volumes asks for one more
+        if least > size:
             got = f"shape (..., {', '.join(map(str, sizes))})"
-            expected = f"at least output_size + kernel_size - 1 = {out + k - 1} elements on each axis"
+            expected = f"at least {least} elements on each axis, for output_size {out} and kernel_size {k}"
             raise refusal(where, "x", got, expected, "pass a larger input, or a smaller output_size or kernel_size")
     return kernel, outputs
 
@@ -537,19 +538,23 @@ def _quickest(step):
     return Runs(step.size, [(max(0, start), min(step.size, start + step.kernel)) for start in starts])
 
 
-def adaptive_runs(where, sizes, output_size):
-    """The windows of adaptive pooling on each axis; refuses, in the name of `where`, sizes below 1."""
+def adaptive_sizes(where, sizes, output_size):
+    """The outputs of adaptive pooling, None being the input's size; refuses, in the name of `where`, those below 1."""
     n = len(sizes)
+    if output_size is None:
+        return sizes
     if isinstance(output_size, tuple | list) and len(output_size) == n:
         output_size = tuple(size if out is None else out for size, out in zip(sizes, output_size, strict=True))
-    outputs = n_tuple(where, "output_size", sizes if output_size is None else output_size, n, 1)
-    runs = []
-    for size, out in zip(sizes, outputs, strict=True):
+    return n_tuple(where, "output_size", output_size, n, 1)
+
+
+def _adaptive_runs(where, sizes, output_size):
+    """The windows of adaptive pooling on each axis, in equal steps where they are."""
+    for size, out in zip(sizes, adaptive_sizes(where, sizes, output_size), strict=True):
         if size % out == 0:
-            runs.append(Step(size, size // out, size // out, 0, 1, out))
+            yield Step(size, size // out, size // out, 0, 1, out)
         else:
-            runs.append(Runs(size, [(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]))
-    return tuple(runs)
+            yield Runs(size, [(o * size // out, -(-(o + 1) * size // out)) for o in range(out)])
 
 
 def _adaptive_avg_pool_forward(n, x, output_size):
@@ -558,7 +563,7 @@ def _adaptive_avg_pool_forward(n, x, output_size):
     x (*, *sizes) floating -> y (*, *output_size). Errors: ValueError for an output size below 1.
     Twin: torch.nn.functional.adaptive_avg_pool{n}d.
     """
-    runs = adaptive_runs(f"adaptive_avg_pool{n}d", x.shape[-n:], output_size)
+    runs = tuple(_adaptive_runs(f"adaptive_avg_pool{n}d", x.shape[-n:], output_size))
     return _average(x, runs, [[len(window) for window in run.sources()] for run in runs])
 
 
