@@ -105,6 +105,8 @@ class Hardtanh(_Activation):
     """x between two bounds. See `functional.hardtanh_forward`. `min_value`, `max_value` are old names of the bounds."""
 
     function = "hardtanh"
+    min_val: float
+    max_val: float
 
     def __init__(
         self,
@@ -240,6 +242,7 @@ class GLU(_Activation):
     """The first half of an axis times the sigmoid of the second. See `functional.glu_forward`."""
 
     function = "glu"
+    dim: int
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__(dim=dim)
@@ -285,6 +288,8 @@ class SELU(_Activation):
 
 class PReLU(Layer):
     """x, or weight * x where x is negative. See `functional.prelu_forward`. All weights begin at `init`."""
+
+    weight: Array
 
     def __init__(
         self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None, *, xp: Any = None
@@ -352,6 +357,7 @@ class Softmax(_Activation):
     """e^x / sum(e^x) along the axis dim. See `functional.softmax_forward`."""
 
     function = "softmax"
+    dim: int | None
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__(dim=dim)
