@@ -130,7 +130,7 @@ def cosine_similarity_forward(x1, x2, dim=1, eps=1e-8):
     norms = [vector_norm_forward(v, 2.0, dim, True)[0] for v in (a, b)]
     clamped = [xp.maximum(n, xp.full_like(n, eps)) for n in norms]
     y = total((a / clamped[0]) * (b / clamped[1]), axis=dim)
-    return y, (x1, x2, dim, norms, clamped)
+    return xp.asarray(y), (x1, x2, dim, norms, clamped)  # what is 0-d is a scalar on NumPy
 
 
 def cosine_similarity_backward(dy, cache, *, wanted=None):
