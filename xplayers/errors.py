@@ -8,7 +8,8 @@ def refusal(
 ) -> Exception:
     """An exception to raise, its message made of the five parts.
 
-    `where` is the layer (its repr, with its sizes, is shown) or the name of a function; `argument` the name of the
+    `where` is the layer (its title, with its sizes, is shown) or the name of a function; `argument` the name of the
     parameter; `got` and `expected` say what came and what should have; `mend` is the line or call that puts it right.
     """
-    return kind(f"{where}: argument '{argument}': got {got}; expected {expected}. Mend: {mend}")
+    title = where if isinstance(where, str) else getattr(where, "title", where)
+    return kind(f"{title}: argument '{argument}': got {got}; expected {expected}. Mend: {mend}")

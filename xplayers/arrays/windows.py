@@ -15,7 +15,7 @@ from .namespace import Array, array_namespace, device, like
 
 __all__ = ["add_windows", "blocks", "window_counts", "windows"]
 
-_CACHED = 1 << 20  # numbers in a temporary on a CPU: few enough for its caches, enough for a matrix product
+_CACHED = 1 << 18  # numbers in a temporary on a CPU: few enough for its caches, enough for a matrix product
 _AT_ONCE = 1 << 28  # elsewhere, where starting a kernel costs more than memory does
 
 

@@ -19,6 +19,7 @@ from xplayers.errors import refusal
 
 from .padding import constant_pad
 from .pair import accelerable, answer_of, follows_cache, wants
+from .pooling import n_tuple
 
 __all__ = [
     "conv1d",
@@ -167,18 +168,19 @@ def unfold_forward(x, kernel_size, dilation=1, padding=0, stride=1):
     Errors: another rank, a kernel larger than the padded x, a kernel, stride or dilation below 1, a negative padding.
     Twin: torch.nn.functional.unfold. Source: im2col, as in `conv2d_forward`.
     """
-    geometry = _window_geometry("unfold", kernel_size, dilation, padding, stride)
+    geometry = window_geometry("unfold", kernel_size, dilation, padding, stride)
     if x.ndim not in (3, 4):
         raise _wrong_rank("unfold", x, 2)
-    _counts("unfold", "x", x.shape[-2:], *geometry)
+    fitting_counts("unfold", "x", x.shape[-2:], *geometry)
     y = _unfold(x, *geometry)
     return y, (x.shape[-2:], geometry)
 
 
-def unfold_backward(dy, cache):
+def unfold_backward(dy, cache, *, wanted=None):
     """dy (N, C * KH * KW, L) -> dx (N, C, H, W): the gradient of `unfold_forward`."""
     sizes, geometry = cache
-    return _fold(dy, sizes, *geometry)
+    (want_x,) = wants(wanted, 1)
+    return _fold(dy, sizes, *geometry) if want_x else None
 
 
 def fold_forward(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
@@ -189,27 +191,20 @@ def fold_forward(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
     Errors: another rank, rows that are no multiple of the kernel's, L other than the number of windows in output_size.
     Twin: torch.nn.functional.fold. Source: col2im, as in `conv2d_forward`.
     """
-    sizes = _numbers("fold", "output_size", output_size, 2, 1)
-    geometry = _window_geometry("fold", kernel_size, dilation, padding, stride)
-    kernel = geometry[0]
+    sizes = n_tuple("fold", "output_size", output_size, 2, 1)
+    geometry = window_geometry("fold", kernel_size, dilation, padding, stride)
     if x.ndim not in (2, 3):
-        raise refusal(
-            "fold", "x", f"shape {x.shape}, {x.ndim}-d", "shape (N, C * KH * KW, L) or without N", "reshape x"
-        )
-    if x.shape[-2] % math.prod(kernel):
-        expected = f"a multiple of {math.prod(kernel)} rows, the size of the kernel {kernel}"
-        raise refusal("fold", "x", f"shape {x.shape}, {x.shape[-2]} rows", expected, "pass the kernel_size of unfold")
-    counts = _counts("fold", "output_size", sizes, *geometry)
-    if x.shape[-1] != math.prod(counts):
-        expected = f"{math.prod(counts)} columns, {counts} windows in an output of {sizes}"
-        raise refusal("fold", "x", f"shape {x.shape}, {x.shape[-1]} columns", expected, "pass unfold's arguments")
+        expected = "shape (N, C * KH * KW, L) or (C * KH * KW, L)"
+        raise refusal("fold", "x", f"shape {x.shape}, {x.ndim}-d", expected, "reshape x")
+    expect_columns("fold", x, geometry[0], fitting_counts("fold", "output_size", sizes, *geometry))
     return _fold(x, sizes, *geometry), (geometry,)
 
 
-def fold_backward(dy, cache):
+def fold_backward(dy, cache, *, wanted=None):
     """dy (N, C, *output_size) -> dx (N, C * KH * KW, L): the gradient of `fold_forward`."""
     (geometry,) = cache
-    return _unfold(dy, *geometry)
+    (want_x,) = wants(wanted, 1)
+    return _unfold(dy, *geometry) if want_x else None
 
 
 conv1d, conv2d, conv3d = answer_of(conv1d_forward), answer_of(conv2d_forward), answer_of(conv3d_forward)
@@ -225,10 +220,10 @@ fold, unfold = answer_of(fold_forward), answer_of(unfold_forward)
 def _conv_forward(n, x, weight, bias, stride, padding, dilation, groups):
     name = f"conv{n}d"
     _check_weight(name, n, x, weight, bias, groups, weight.shape[1] * groups if weight.ndim > 1 else 0, weight.shape[0])
-    stride, dilation = _numbers(name, "stride", stride, n, 1), _numbers(name, "dilation", dilation, n, 1)
+    stride, dilation = n_tuple(name, "stride", stride, n, 1), n_tuple(name, "dilation", dilation, n, 1)
     kernel = weight.shape[2:]
-    geometry = (stride, _same_or_pairs(name, padding, kernel, stride, dilation), dilation, groups)
-    _counts(name, "x", x.shape[-n:], kernel, *geometry[:3])
+    geometry = (stride, padding_pairs(name, padding, kernel, stride, dilation), dilation, groups)
+    fitting_counts(name, "x", x.shape[-n:], kernel, *geometry[:3])
     batched = x.ndim == n + 2
     y = _correlate(x if batched else x[None, ...], weight, bias, *geometry)
     return (y if batched else y[0, ...]), (x, weight, bias is not None, geometry)
@@ -254,15 +249,9 @@ def _conv_backward(dy, cache, wanted):
 def _conv_transpose_forward(n, x, weight, bias, stride, padding, output_padding, groups, dilation):
     name = f"conv_transpose{n}d"
     _check_weight(name, n, x, weight, bias, groups, weight.shape[0], weight.shape[1] * groups if weight.ndim > 1 else 0)
-    stride, dilation = _numbers(name, "stride", stride, n, 1), _numbers(name, "dilation", dilation, n, 1)
-    padding, extra = _numbers(name, "padding", padding, n, 0), _numbers(name, "output_padding", output_padding, n, 0)
-    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
-        expected = f"less than the stride {stride} or the dilation {dilation}"
-        raise refusal(name, "output_padding", f"{extra}", expected, "pass less, or pad the answer")
-    spans = zip(x.shape[-n:], weight.shape[2:], stride, padding, dilation, extra, strict=True)
-    sizes = tuple((c - 1) * s - 2 * p + d * (k - 1) + e + 1 for c, k, s, p, d, e in spans)
-    if min(sizes) < 1 or 0 in x.shape[-n:]:
-        raise refusal(name, "x", f"shape {x.shape}", f"an output of at least 1, not {sizes}", "pass a larger x")
+    stride, dilation = n_tuple(name, "stride", stride, n, 1), n_tuple(name, "dilation", dilation, n, 1)
+    padding, extra = n_tuple(name, "padding", padding, n, 0), n_tuple(name, "output_padding", output_padding, n, 0)
+    sizes = output_sizes(name, x.shape[-n:], weight.shape[2:], stride, padding, dilation, extra)
     # Behind, the padding is less by what the output has more: as many windows fit into the output as x has elements.
     geometry = (stride, tuple((p, p - e) for p, e in zip(padding, extra, strict=True)), dilation, groups)
     batched = x.ndim == n + 2
@@ -310,8 +299,9 @@ def _correlate(x, weight, bias, stride, pairs, dilation, groups):
             else:
                 t += product
         t = xp.reshape(t, (n_out, *counts[:rows], part.stop - part.start, *counts[rows:]))
-        t = xp.moveaxis(t, 1 + rows, 0)  # (n, O, *counts)
-        y = xpx.at(y)[part, ...].set(t if bias is None else t + _on_channels(bias, t))
+        if bias is not None:
+            t += xp.reshape(bias, (n_out, *(1,) * (t.ndim - 1)))
+        y = xpx.at(y)[part, ...].set(xp.moveaxis(t, 1 + rows, 0))
     return y
 
 
@@ -333,8 +323,10 @@ def _scatter(dy, weight, bias, sizes, stride, pairs, dilation, groups):
         run = part.stop - part.start
         columns = xp.reshape(columns, (c, 1, *kernel, run, *counts))
         t = add_windows(columns, (run, *padded), (1, *stride), (1, *dilation))  # (C, n, *padded)
-        t = constant_pad(xp.moveaxis(t, 1, 0), [(0, 0), (0, 0), *((-a, -b) for a, b in pairs)])
-        dx = xpx.at(dx)[part, ...].set(t if bias is None else t + _on_channels(bias, t))
+        t = constant_pad(t, [(0, 0), (0, 0), *((-a, -b) for a, b in pairs)])
+        if bias is not None:
+            t = t + xp.reshape(bias, (c, *(1,) * (t.ndim - 1)))
+        dx = xpx.at(dx)[part, ...].set(xp.moveaxis(t, 1, 0))
     return dx
 
 
@@ -344,7 +336,7 @@ def _weight_gradient(x, dy, shape, stride, pairs, dilation, groups):
     (n, c), (n_out, c_in, *kernel), counts = x.shape[:2], shape, dy.shape[2:]
     rows = _rows(shape, stride)
     padded = _padded(x.shape[2:], pairs)
-    dw = []  # for each shift (O, C / groups * kernel[rows:])
+    dw: list = []  # for each shift (O, C / groups * kernel[rows:])
     for part in blocks(x, n, c * math.prod((*kernel[rows:], *padded[:rows], *counts[rows:]))):
         columns = _columns(x[part, ...], kernel, stride, pairs, dilation, groups, rows)
         d = _positions(dy[part, ...], groups, rows)
@@ -414,10 +406,6 @@ def _turned(weight, groups):
     return xp.asarray(xp.flip(w, axis=tuple(range(2, w.ndim))), copy=True)  # BLAS takes no negative strides
 
 
-def _on_channels(bias, y):
-    return array_namespace(bias).reshape(bias, (bias.shape[0], *(1,) * (y.ndim - 2)))
-
-
 def _padded(sizes, pairs):
     return tuple(size + a + b for size, (a, b) in zip(sizes, pairs, strict=True))
 
@@ -442,44 +430,58 @@ def _fold(y, sizes, kernel, stride, pairs, dilation):
 # -- arguments --
 
 
-def _numbers(name, argument, value, n, least):
-    """An int, or a sequence of one or n of them -> n ints, none below `least`."""
-    given = tuple(value) if isinstance(value, tuple | list) else (value,)
-    if len(given) not in (1, n) or not all(isinstance(v, int) and v >= least for v in given):
-        raise refusal(
-            name, argument, f"{value!r}", f"an integer of at least {least}, or {n}", f"pass {argument}={least}"
-        )
-    return given * n if len(given) == 1 else given
-
-
-def _same_or_pairs(name, padding, kernel, stride, dilation):
+def padding_pairs(where, padding, kernel, stride, dilation):
     """padding -> what is added before and behind along each size."""
     if not isinstance(padding, str):
-        return [(p, p) for p in _numbers(name, "padding", padding, len(kernel), 0)]
+        return [(p, p) for p in n_tuple(where, "padding", padding, len(kernel), 0)]
     if padding == "valid":
         return [(0, 0)] * len(kernel)
     if padding != "same":
-        raise refusal(name, "padding", repr(padding), "'same', 'valid' or integers", "pass padding='same'")
+        raise refusal(where, "padding", repr(padding), "'same', 'valid' or integers", "pass padding='same'")
     if any(s != 1 for s in stride):
-        raise refusal(name, "padding", f"'same' with stride {stride}", "a stride of 1", "pass the padding in numbers")
+        raise refusal(where, "padding", f"'same' with stride {stride}", "a stride of 1", "pass the padding in numbers")
     return [(d * (k - 1) // 2, -(-d * (k - 1) // 2)) for k, d in zip(kernel, dilation, strict=True)]
 
 
-def _window_geometry(name, kernel_size, dilation, padding, stride):
-    kernel = _numbers(name, "kernel_size", kernel_size, 2, 1)
-    pairs = [(p, p) for p in _numbers(name, "padding", padding, 2, 0)]
-    return kernel, _numbers(name, "stride", stride, 2, 1), pairs, _numbers(name, "dilation", dilation, 2, 1)
+def window_geometry(where, kernel_size, dilation, padding, stride):
+    kernel = n_tuple(where, "kernel_size", kernel_size, 2, 1)
+    pairs = [(p, p) for p in n_tuple(where, "padding", padding, 2, 0)]
+    return kernel, n_tuple(where, "stride", stride, 2, 1), pairs, n_tuple(where, "dilation", dilation, 2, 1)
 
 
-def _counts(name, argument, sizes, kernel, stride, pairs, dilation):
+def fitting_counts(where, argument, sizes, kernel, stride, pairs, dilation):
     """The number of windows along each size; refused where there is none."""
     padded = _padded(sizes, pairs)
     counts = window_counts(padded, kernel, stride, dilation)
     if 0 in counts:
         reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
         got = f"sizes {tuple(sizes)}, with padding {padded}"
-        raise refusal(name, argument, got, f"at least {reach}, the reach of the kernel", "pad more, or pass a larger x")
+        raise refusal(
+            where, argument, got, f"at least {reach}, the reach of the kernel", "pad more, or pass a larger x"
+        )
     return counts
+
+
+def expect_columns(where, x, kernel, counts):
+    """Refuses columns x (*, C * kernel, L) that are not those of `counts` windows."""
+    if x.shape[-2] % math.prod(kernel):
+        expected = f"a multiple of {math.prod(kernel)} rows, the size of the kernel {kernel}"
+        raise refusal(where, "x", f"shape {x.shape}, {x.shape[-2]} rows", expected, "pass the kernel_size of unfold")
+    if x.shape[-1] != math.prod(counts):
+        expected = f"{math.prod(counts)} columns, for {counts} windows"
+        raise refusal(where, "x", f"shape {x.shape}, {x.shape[-1]} columns", expected, "pass the arguments of unfold")
+
+
+def output_sizes(where, sizes, kernel, stride, padding, dilation, extra):
+    """The sizes of a transposed convolution's output; `extra` is its output_padding."""
+    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+        expected = f"less than the stride {stride} or the dilation {dilation}"
+        raise refusal(where, "output_padding", f"{extra}", expected, "pass less, or pad the answer")
+    spans = zip(sizes, kernel, stride, padding, dilation, extra, strict=True)
+    out = tuple((c - 1) * s - 2 * p + d * (k - 1) + e + 1 for c, k, s, p, d, e in spans)
+    if min(out) < 1 or 0 in sizes:
+        raise refusal(where, "x", f"sizes {tuple(sizes)}", f"an output of at least 1, not {out}", "pass a larger x")
+    return out
 
 
 def _wrong_rank(name, x, n):

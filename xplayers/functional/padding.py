@@ -5,7 +5,7 @@ import array_api_extra as xpx
 from xplayers.arrays import array_namespace, like, total
 from xplayers.errors import refusal
 
-from .pair import answer_of
+from .pair import answer_of, wants
 
 __all__ = ["pad", "pad_backward", "pad_forward"]
 
@@ -22,7 +22,7 @@ def pad_forward(x, pad, mode="constant", value=None):
     Source: a linear map; reflection and replication are the Neumann, circular the periodic boundary of image processing
     (Gonzalez, Woods, Digital Image Processing, 1992).
     """
-    pairs = _checked_pairs(x, tuple(pad), mode, value)
+    pairs = checked_pairs("pad", x, tuple(pad), mode, value)
     if mode == "constant":
         return constant_pad(x, pairs, value or 0), (pairs, mode)
     less = [(min(a, 0), min(b, 0)) for a, b in pairs]
@@ -32,9 +32,12 @@ def pad_forward(x, pad, mode="constant", value=None):
     return y if mode == "circular" else constant_pad(y, less), (pairs, mode)
 
 
-def pad_backward(dy, cache):
+def pad_backward(dy, cache, *, wanted=None):
     """dy of the shape of y -> dx of the shape of x: the gradient of `pad_forward`."""
     pairs, mode = cache
+    (want_x,) = wants(wanted, 1)
+    if not want_x:
+        return None
     if mode == "constant":
         return constant_pad(dy, _negated(pairs))
     more = _negated([(min(a, 0), min(b, 0)) for a, b in pairs])
@@ -113,22 +116,24 @@ def _fold_back(dy, axis, a, b, mode):
     return dx
 
 
-def _checked_pairs(x, pad, mode, value):
-    """pad as (before, after) of every axis of x, the first axis first; refused where torch refuses it."""
+def checked_pairs(where, x, pad, mode, value=None, argument="pad"):
+    """pad as (before, after) of every axis of x, the first first; what torch refuses is, in the name of `where`."""
 
-    def refuse(argument, got, expected, mend):
-        return refusal("pad", argument, got, expected, mend)
+    def refuse(name, got, expected, mend):
+        return refusal(where, name, got, expected, mend)
 
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise refuse("mode", repr(mode), "'constant', 'reflect', 'replicate' or 'circular'", "pass one of these")
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
         expected = f"an even number of integers, at most {2 * x.ndim} for x of shape {x.shape}"
-        raise refuse("pad", f"{pad}", expected, "pass (before, after) of the last axis, then of the one before it")
+        raise refuse(argument, f"{pad}", expected, "pass (before, after) of the last axis, then of the one before it")
     if mode != "constant":
         n = len(pad) // 2
         if x.ndim not in (n + 1, n + 2) or not 1 <= n <= 3:
             expected = f"{x.ndim - 2} or {x.ndim - 1} pairs for mode {mode!r}, one for each axis of the sizes"
-            raise refuse("pad", f"{n} pairs for x of shape {x.shape}", expected, "pass a pair, also (0, 0), for each")
+            raise refuse(
+                argument, f"{n} pairs for x of shape {x.shape}", expected, "pass a pair, also (0, 0), for each"
+            )
         if value:
             raise refuse("value", f"{value}", f"None, as mode {mode!r} takes no value", "leave value out")
     given = list(zip(pad[::2], pad[1::2], strict=True))[::-1]
@@ -138,9 +143,11 @@ def _checked_pairs(x, pad, mode, value):
         left = n + min(a, 0) + min(b, 0)
         if left < 0 or (mode != "constant" and (a or b) and n + a + b < 1):
             expected = f"at most {n} taken away" + ("" if mode == "constant" else " and something left")
-            raise refuse("pad", f"{(a, b)} for axis {axis} of shape {x.shape}", expected, "take less away")
+            raise refuse(argument, f"{(a, b)} for axis {axis} of shape {x.shape}", expected, "take less away")
         most = {"reflect": n - 1, "replicate": max(a, b) if n else 0, "circular": left}.get(mode, max(a, b))
         if max(a, b) > max(most, 0):
             expected = f"at most {most} on either side in mode {mode!r}"
-            raise refuse("pad", f"{(a, b)} for axis {axis} of shape {x.shape}", expected, "pad less, or in two steps")
+            raise refuse(
+                argument, f"{(a, b)} for axis {axis} of shape {x.shape}", expected, "pad less, or in two steps"
+            )
     return pairs

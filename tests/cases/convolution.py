@@ -1,0 +1,235 @@
+"""Rows for convolution, transposed convolution, unfold and fold."""
+
+import numpy as np
+
+import xplayers as xpl
+import xplayers.functional as F
+from tests.cases import Bad, Case, Fault, Function, f32
+
+LAYERS = [
+    Case("Conv1d", (3, 4, 3), inputs=((2, 3, 7),)),
+    Case("Conv1d", (4, 6, 3), {"stride": 2, "padding": 2, "dilation": 2, "groups": 2}, inputs=((2, 4, 9),)),
+    Case("Conv1d", (3, 4, 4), {"padding": "same", "padding_mode": "circular", "bias": False}, inputs=((3, 7),)),
+    Case("Conv2d", (3, 4, 3), inputs=((2, 3, 6, 5),)),
+    Case("Conv2d", (3, 8, 3), {"stride": 2, "padding": 1}, inputs=((2, 3, 8, 8),)),
+    Case("Conv2d", (12, 5, 3), {"padding": 1}, inputs=((2, 12, 5, 6),)),
+    Case("Conv2d", (12, 1, 3), {"padding": 1}, inputs=((8, 12, 32, 32),)),  # more columns than stand at once
+    Case("Conv2d", (2, 9, (2, 3)), {"padding": (1, 0)}, inputs=((3, 2, 5, 6),)),
+    Case("Conv2d", (4, 6, 1), inputs=((2, 4, 5, 5),)),
+    Case("Conv2d", (4, 6, 1), {"stride": (2, 1), "bias": False}, inputs=((2, 4, 5, 5),)),
+    Case("Conv2d", (4, 4, 3), {"groups": 4, "padding": 1, "stride": 2}, inputs=((2, 4, 6, 6),)),
+    Case("Conv2d", (4, 8, 3), {"groups": 4, "dilation": (2, 1)}, inputs=((2, 4, 7, 6),)),
+    Case("Conv2d", (24, 6, (3, 5)), {"groups": 2, "padding": "same", "dilation": 2}, inputs=((2, 24, 5, 5),)),
+    Case("Conv2d", (3, 4, 3), {"padding": (1, 2), "padding_mode": "reflect"}, inputs=((2, 3, 5, 6),)),
+    Case("Conv2d", (3, 4, 3), {"padding": 2, "padding_mode": "replicate", "stride": 2}, inputs=((3, 5, 6),)),
+    Case("Conv2d", (3, 4, 3), {"padding": "valid"}, inputs=((3, 5, 6),)),
+    Case("Conv3d", (2, 3, 2), inputs=((2, 2, 3, 4, 3),)),
+    Case("Conv3d", (4, 4, 3), {"padding": 1, "groups": 1}, inputs=((2, 4, 3, 3, 4),)),
+    Case("Conv3d", (2, 4, (1, 2, 3)), {"stride": (1, 2, 1), "padding": 1, "groups": 2}, inputs=((2, 2, 3, 4, 3),)),
+    Case("ConvTranspose1d", (3, 4, 3), inputs=((2, 3, 5),)),
+    Case("ConvTranspose1d", (4, 2, 3), {"stride": 3, "output_padding": 2, "groups": 2}, inputs=((4, 5),)),
+    Case("ConvTranspose2d", (3, 4, 3), inputs=((2, 3, 4, 5),)),
+    Case("ConvTranspose2d", (3, 4, 3), {"stride": 2, "padding": 1, "output_padding": (1, 0)}, inputs=((2, 3, 4, 5),)),
+    Case("ConvTranspose2d", (4, 6, (2, 3)), {"groups": 2, "dilation": 2, "output_padding": 1}, inputs=((2, 4, 4, 3),)),
+    Case("ConvTranspose2d", (9, 2, 2), {"bias": False, "padding": 1}, inputs=((2, 9, 4, 3),)),
+    Case(
+        "ConvTranspose2d",
+        (3, 4, 3),
+        {"stride": 2},
+        inputs=((2, 3, 4, 4),),
+        call={"output_size": (10, 9)},
+        skip={"batch": "its rows are run without output_size"},
+    ),
+    Case("ConvTranspose3d", (2, 3, 2), inputs=((2, 2, 2, 3, 2),)),
+    Case("ConvTranspose3d", (4, 2, 2), {"stride": 2, "groups": 2, "padding": 1}, inputs=((2, 4, 2, 3, 2),)),
+    Case("Unfold", (2,), inputs=((2, 3, 4, 5),)),
+    Case("Unfold", ((2, 3),), {"dilation": 2, "padding": (1, 2), "stride": (2, 1)}, inputs=((3, 5, 4),)),
+    Case("Fold", ((4, 5), 2), inputs=((2, 12, 12),)),
+    Case("Fold", (6, 3), {"dilation": 2, "padding": 1, "stride": 2}, inputs=((2, 18, 4),)),
+]
+
+
+def _conv(n, x, weight, bias=None, **kwargs):
+    return Function(f"conv{n}d", {"x": x, "weight": weight, "bias": bias}, kwargs)
+
+
+def _transposed(n, x, weight, bias=None, **kwargs):
+    return Function(f"conv_transpose{n}d", {"x": x, "weight": weight, "bias": bias}, kwargs)
+
+
+FUNCTIONS = [
+    _conv(1, (2, 3, 7), (4, 3, 3), (4,)),
+    _conv(1, (2, 4, 9), (6, 2, 3), (6,), stride=2, padding=2, dilation=2, groups=2),
+    _conv(1, (3, 7), (4, 3, 4), padding="same", dilation=2),
+    _conv(1, (0, 3, 7), (4, 3, 3), (4,)),
+    _conv(2, (2, 3, 6, 5), (4, 3, 3, 3), (4,)),
+    _conv(2, (2, 3, 8, 8), (4, 3, 3, 3), stride=2),
+    _conv(2, (2, 12, 6, 5), (4, 12, 3, 3), (4,), padding=1),
+    _conv(2, (2, 12, 7, 9), (4, 12, 3, 3), (4,), padding=(0, 2), dilation=(2, 1), stride=(1, 2)),
+    _conv(2, (2, 24, 5, 6), (4, 12, 3, 3), (4,), groups=2, padding="same", dilation=2),
+    _conv(2, (2, 2, 5, 6), (9, 2, 2, 2), (9,), padding=3),
+    _conv(2, (2, 4, 5, 6), (8, 1, 3, 3), (8,), groups=4, padding=1, stride=2),
+    _conv(2, (2, 4, 5, 6), (4, 1, 3, 3), (4,), groups=4, padding=1, stride=(2, 3)),
+    _conv(2, (12, 5, 6), (4, 12, 3, 1), (4,), padding="valid"),
+    _conv(2, (0, 12, 5, 6), (4, 12, 3, 3), (4,), padding=1),
+    _conv(2, (8, 12, 32, 32), (4, 12, 3, 3), (4,), padding=1),  # more columns than stand at once
+    _conv(2, (9, 6, 33, 33), (4, 6, 3, 3), (4,), padding=1, stride=2),
+    _conv(3, (2, 2, 3, 4, 3), (3, 2, 2, 2, 2), (3,)),
+    _conv(3, (2, 4, 4, 3, 3), (4, 4, 3, 3, 3), (4,), padding=1),
+    _conv(3, (4, 3, 5, 3), (4, 2, 1, 2, 3), groups=2, stride=(1, 2, 1), padding=(0, 1, 1), dilation=(1, 2, 1)),
+    _transposed(1, (2, 3, 5), (3, 4, 3), (4,)),
+    _transposed(1, (4, 5), (4, 1, 3), (2,), stride=3, output_padding=2, groups=2),
+    _transposed(1, (2, 3, 5), (3, 4, 3), padding=2, dilation=2),
+    _transposed(2, (2, 3, 4, 5), (3, 4, 3, 3), (4,)),
+    _transposed(2, (2, 3, 4, 5), (3, 4, 3, 2), (4,), stride=2, padding=1, output_padding=(1, 0)),
+    _transposed(2, (2, 4, 4, 3), (4, 3, 2, 3), (6,), groups=2, dilation=2, output_padding=1),
+    _transposed(2, (2, 9, 4, 3), (9, 2, 2, 2), padding=1, dilation=2),
+    _transposed(2, (0, 3, 4, 5), (3, 4, 3, 3), (4,), stride=2),
+    _transposed(3, (2, 2, 2, 3, 2), (2, 3, 2, 2, 2), (3,)),
+    _transposed(3, (2, 4, 2, 3, 2), (4, 1, 2, 2, 2), groups=2, stride=(2, 1, 3), padding=1, output_padding=(1, 0, 2)),
+    _transposed(3, (2, 2, 3, 2), (2, 3, 2, 1, 2), (3,), dilation=(1, 1, 2)),
+    Function("unfold", {"x": (2, 3, 4, 5)}, {"kernel_size": 2}),
+    Function("unfold", {"x": (3, 5, 4)}, {"kernel_size": (2, 3), "dilation": 2, "padding": (1, 2), "stride": (2, 1)}),
+    Function("unfold", {"x": (0, 3, 4, 5)}, {"kernel_size": 2}),
+    Function("fold", {"x": (2, 12, 12)}, {"output_size": (4, 5), "kernel_size": 2}),
+    Function("fold", {"x": (18, 4)}, {"output_size": 6, "kernel_size": 3, "dilation": 2, "padding": 1, "stride": 2}),
+    Function("fold", {"x": (0, 12, 12)}, {"output_size": (4, 5), "kernel_size": 2}),
+]
+
+_one = lambda **kwargs: xpl.Conv2d(3, 8, 3, **kwargs)  # noqa: E731
+_up = lambda **kwargs: xpl.ConvTranspose2d(3, 8, 3, **kwargs)  # noqa: E731
+
+
+def _unsized(weight):
+    layer = xpl.Conv2d(stride=2)
+    layer.weight = weight
+    layer.bias = None
+    return layer
+
+
+BAD_CALLS = [
+    Bad(lambda: _one()(f32(2, 4, 8, 8)), "Conv2d(3, 8", "x", "(2, 4, 8, 8)", "3 channels", "Conv2d(4,"),
+    Bad(lambda: _one()(f32(8, 8)), "Conv2d(3, 8", "x", "(8, 8), 2-d", "(N, 3, H, W) or (3, H, W)", "x[None, ...]"),
+    Bad(lambda: _one()(np.ones((1, 3, 8, 8), int)), "Conv2d(3, 8", "x", "int64", "floating", "float32", TypeError),
+    Bad(lambda: _one()(f32(1, 3, 2, 8)), "Conv2d(3, 8", "x", "(2, 8)", "(3, 3), the reach", "larger x"),
+    Bad(lambda: _one(dilation=4)(f32(1, 3, 8, 8)), "Conv2d(3, 8", "x", "(8, 8)", "(9, 9)", "pad more"),
+    Bad(lambda: _one().backward(f32(1, 8, 6, 6)), "Conv2d(3, 8", "tape", "nothing recorded", "training", "Tape()"),
+    Bad(lambda: _one(stride=0), "Conv2d(3, 8, 3)", "stride", "0", "at least 1", "stride="),
+    Bad(lambda: _one(stride=(1, 2, 3)), "Conv2d(3, 8, 3)", "stride", "(1, 2, 3)", "or 2 of them", "stride="),
+    Bad(lambda: _one(dilation=-1), "Conv2d(3, 8, 3)", "dilation", "-1", "at least 1", "dilation="),
+    Bad(lambda: _one(padding=-1), "Conv2d(3, 8, 3)", "padding", "-1", "at least 0", "padding="),
+    Bad(lambda: _one(padding="all"), "Conv2d(3, 8, 3)", "padding", "'all'", "'same', 'valid'", "padding='same'"),
+    Bad(lambda: _one(padding="same", stride=2), "Conv2d(3, 8, 3)", "padding", "stride (2, 2)", "of 1", "in numbers"),
+    Bad(lambda: _one(groups=2), "Conv2d(3, 8, 3)", "groups", "2", "a divisor of in_channels, 3", "groups=1"),
+    Bad(lambda: _one(groups=0), "Conv2d(3, 8, 3)", "groups", "0", "at least 1", "groups=1"),
+    Bad(lambda: _one(padding_mode="mirror"), "Conv2d(3, 8", "padding_mode", "'mirror'", "'reflect'", "'zeros'"),
+    Bad(
+        lambda: _one(padding=9, padding_mode="reflect")(f32(1, 3, 8, 8)),
+        "Conv2d(3, 8",
+        "padding",
+        "(9, 9) for axis 2",
+        "at most 7",
+        "pad less",
+    ),
+    Bad(lambda: xpl.Conv2d(3, 8, 0), "Conv2d(3, 8, 0)", "kernel_size", "0", "at least 1", "kernel_size="),
+    Bad(lambda: xpl.Conv2d(3, 8), "Conv2d(3, 8, None)", "kernel_size", "None", "all sizes, or none", "assign weight"),
+    Bad(lambda: xpl.Conv1d(0, 8, 3), "Conv1d(0, 8, 3)", "in_channels", "0", "at least 1", "in_channels=1"),
+    Bad(lambda: xpl.Conv2d(stride=2)(f32(1, 3, 5, 5)), "Conv2d(", "weight", "no value", "an array", "layer.weight ="),
+    Bad(lambda: _unsized(f32(4, 3, 3))(f32(1, 3, 5, 5)), "Conv2d(", "weight", "(4, 3, 3)", "4-d", "assign"),
+    Bad(lambda: xpl.Conv3d(3, 8, 3)(f32(2, 3, 8)), "Conv3d(3, 8", "x", "3-d", "(N, 3, D, H, W)", "x[None, ...]"),
+    Bad(lambda: _up()(f32(2, 4, 8, 8)), "ConvTranspose2d(3, 8", "x", "4 channels", "3 channels", "ConvTranspose2d(4,"),
+    Bad(
+        lambda: _up(output_padding=1)(f32(2, 3, 8, 8)),
+        "ConvTranspose2d(3, 8",
+        "output_padding",
+        "(1, 1)",
+        "less than the stride (1, 1)",
+        "pass less",
+    ),
+    Bad(lambda: _up(padding=5)(f32(2, 3, 4, 4)), "ConvTranspose2d(3, 8", "x", "(4, 4)", "not (-4, -4)", "a larger x"),
+    Bad(
+        lambda: _up(stride=2)(f32(2, 3, 8, 8), output_size=(28, 28)),
+        "ConvTranspose2d(3, 8",
+        "output_size",
+        "(28, 28)",
+        "from (17, 17) to (18, 18)",
+        "output_size=(17, 17)",
+    ),
+    Bad(lambda: _up(padding_mode="reflect"), "ConvTranspose2d", "padding_mode", "'reflect'", "'zeros'", "'zeros'"),
+    Bad(lambda: _up(padding="same"), "ConvTranspose2d", "padding", "'same'", "integers", "in numbers", TypeError),
+    Bad(lambda: xpl.Unfold(3)(f32(1, 3, 2, 8)), "Unfold(kernel_size=3", "x", "(2, 8)", "(3, 3)", "larger x"),
+    Bad(lambda: xpl.Unfold(3)(f32(8, 8)), "Unfold(kernel_size=3", "x", "2-d", "(C, H, W)", "x[None, ...]"),
+    Bad(lambda: xpl.Unfold(3, stride=0), "Unfold(3)", "stride", "0", "at least 1", "stride="),
+    Bad(lambda: xpl.Fold(4, 3)(f32(1, 10, 4)), "Fold(output_size=4", "x", "10 rows", "multiple of 9", "kernel_size"),
+    Bad(lambda: xpl.Fold(4, 3)(f32(1, 9, 5)), "Fold(output_size=4", "x", "5 columns", "4 columns", "unfold"),
+    Bad(lambda: xpl.Fold(2, 3), "Fold(2, 3)", "output_size", "(2, 2)", "(3, 3)", "pad more"),
+    Bad(
+        lambda: F.conv2d(f32(2, 4, 8, 8), f32(8, 3, 3, 3)), "conv2d", "x", "4 channels", "3 channels", "another weight"
+    ),
+    Bad(lambda: F.conv2d(f32(4, 8), f32(8, 4, 3, 3)), "conv2d", "x", "2-d", "(N, C, H, W)", "x[None, ...]"),
+    Bad(lambda: F.conv2d(f32(4, 8, 8), f32(8, 4, 3)), "conv2d", "weight", "(8, 4, 3)", "4 axes", "kernel"),
+    Bad(lambda: F.conv1d(f32(4, 8), f32(7, 2, 3), groups=2), "conv1d", "groups", "2", "divisor of 7", "groups=1"),
+    Bad(lambda: F.conv1d(f32(4, 8), f32(7, 4, 3), f32(6)), "conv1d", "bias", "(6,)", "(7,)", "one number"),
+    Bad(lambda: F.conv_transpose1d(f32(4, 8), f32(3, 2, 3)), "conv_transpose1d", "x", "4 channels", "3", "another"),
+    Bad(lambda: F.unfold(f32(8, 8), 3), "unfold", "x", "2-d", "(N, C, H, W)", "x[None, ...]"),
+    Bad(lambda: F.fold(f32(9), 4, 3), "fold", "x", "1-d", "(N, C * KH * KW, L)", "reshape"),
+]
+
+FAULTS = [
+    Fault("convolution._conv_forward", "stride, dilation =", "dilation, stride =", "Conv2d,Conv3d"),
+    Fault(
+        "convolution._conv_backward",
+        "x.shape[2:], *geometry)",
+        "x.shape[2:], (1,) * len(x.shape[2:]), *geometry[1:])",
+        "Conv2d(3,8",
+    ),
+    Fault("convolution._conv_backward", "_scatter(dy, weight, None", "_scatter(dy, weight * 2.0, None", "Conv1d"),
+    Fault(
+        "convolution._conv_backward", "dbias = _bias_gradient(dy)", "dbias = _bias_gradient(dy) / dy.shape[0]", "Conv"
+    ),
+    Fault("convolution._conv_backward", "dx if batched else dx[0, ...]", "dx", "Conv2d(3,4,3,padding='valid')"),
+    Fault("convolution._conv_transpose_forward", "(p, p - e)", "(p - e, p)", "ConvTranspose2d"),
+    Fault(
+        "convolution._conv_transpose_backward",
+        "_weight_gradient(dy, x",
+        "_weight_gradient(dy * 0.5, x",
+        "ConvTranspose3d",
+    ),
+    Fault("convolution._correlate", "t += product", "t = product", "Conv2d(12,5"),
+    Fault("convolution._correlate", "if bias is not None:", "if bias is not None and n > 1:", "Conv2d"),
+    Fault("convolution._scatter", "xp.moveaxis(t, 1, 0)", "xp.moveaxis(t, 1, 0) * 2.0", "Conv2d(3,8"),
+    Fault("convolution._weight_gradient", "[a + b for", "[b for", "Conv2d(12,1"),
+    Fault(
+        "convolution._turned",
+        "(groups, n_out // groups, c_in, *kernel)",
+        "(n_out // groups, groups, c_in, *kernel)",
+        "Conv2d(24",
+    ),
+    Fault("convolution._turned", "xp.flip(w, axis=tuple(range(2, w.ndim)))", "w", "Conv2d"),
+    Fault("convolution._bias_gradient", "dy.shape\n", "dy.shape\n    dy[...] = 0.0\n", "Conv2d"),
+    Fault("convolution._columns", "constant_pad(x, ", "constant_pad(xp.astype(x, xp.float64), ", "Conv2d"),
+    Fault(
+        "convolution.padding_pairs",
+        "(d * (k - 1) // 2, -(-d * (k - 1) // 2))",
+        "(-(-d * (k - 1) // 2), d * (k - 1) // 2)",
+        "Conv1d(3,4,4",
+    ),
+    Fault("convolution._fold", "add_windows(", "-add_windows(", "Fold"),
+    Fault("arrays.windows.add_windows", ".add(", ".set(", "Fold"),
+    Fault("layers.convolution._Convolution.backward", "weight=dweight", "weight=dweight * 2.0", "Conv2d"),
+    Fault(
+        "layers.convolution._Convolution.backward", "F.pad_backward(dx, rim)", "F.pad_backward(dx * 0.5, rim)", "Conv2d"
+    ),
+    Fault(
+        "layers.convolution._ConvTranspose.backward",
+        "cache = tape.pop(self)",
+        "cache = self.__dict__.setdefault('_kept', tape.pop(self))",
+        "ConvTranspose2d",
+    ),
+    Fault(
+        "layers.convolution._ConvTranspose._extra",
+        "a - b for a, b",
+        "a - b - 1 for a, b",
+        "ConvTranspose2d(3,4,3,stride=2)",
+    ),
+]
