@@ -3,6 +3,7 @@
 import functools
 import importlib
 import math
+from typing import Any
 
 import array_api_compat as aac
 import numpy as np
@@ -37,7 +38,7 @@ def erf(x: Array) -> Array:
 
 
 @functools.cache
-def _library_erf(xp: object) -> object:
+def _library_erf(xp: Any) -> Any:
     if aac.is_jax_namespace(xp):
         return importlib.import_module("jax.scipy.special").erf
     module = {"numpy": "scipy.special", "cupy": "cupyx.scipy.special"}.get(xp.__name__.rsplit(".", 1)[-1])
@@ -56,7 +57,7 @@ def _coefficients() -> tuple[float, ...]:
         x = 3.75 * (1 + t) / (1 - t)
         return np.asarray([(1 + 2 * v) * _erfcx(float(v)) for v in x])
 
-    fit = np.polynomial.chebyshev.chebinterpolate(scaled, 28)
+    fit = np.polynomial.Chebyshev.interpolate(scaled, 28).coef
     return tuple(float(c) for c in fit)
 
 

@@ -8,7 +8,7 @@ import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xplayers.arrays import (
     Array,
@@ -79,11 +79,19 @@ class Layer:
 
     # -- what an author uses --
 
-    def forward(self, *args: Any, tape: Tape | None = None) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no forward")
+    if TYPE_CHECKING:  # each layer has its own inputs, and its parameters are attributes
+        forward: Callable[..., Any]
+        backward: Callable[..., Any]
 
-    def backward(self, dy: Any = None, *, tape: Tape) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no backward")
+        def __getattr__(self, name: str) -> Any: ...
+
+    else:
+
+        def forward(self, *args: Any, tape: Tape | None = None) -> Any:
+            raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+        def backward(self, dy: Any = None, *, tape: Tape) -> Any:
+            raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def describe(self) -> str:
         """The constructor arguments, as `repr` shows them."""
@@ -194,9 +202,9 @@ class Layer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "forward" in cls.__dict__:
-            cls.forward = _guard_forward(cls.__dict__["forward"])  # type: ignore[method-assign]
+            cls.forward = _guard_forward(cls.__dict__["forward"])
         if "backward" in cls.__dict__:
-            cls.backward = _guard_backward(cls.__dict__["backward"])  # type: ignore[method-assign]
+            cls.backward = _guard_backward(cls.__dict__["backward"])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward`; without `tape=`, a layer in training mode remembers the call on a tape of its own."""
@@ -214,16 +222,10 @@ class Layer:
         """
         if self._children and not self._parameters and not self._buffers:
             return
-        x = args[0] if args else None
-        place = self._place
-        if (
-            place is not None
-            and type(x) is place[0]
-            and x.dtype == place[1]
-            and (place[2] is None or device(x) == place[2])
-            and len(args) == 1
-        ):
-            return
+        if len(args) == 1 and self._place is not None:
+            x, (kind, dtype, where) = args[0], self._place
+            if type(x) is kind and x.dtype == dtype and (where is None or device(x) == where):
+                return
         for i, a in enumerate(args):
             self._refuse_no_array(a, "x" if i == 0 else f"argument {i + 1}", optional=i > 0)
         first = next(leaves(args), None)
