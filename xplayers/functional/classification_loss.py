@@ -52,7 +52,8 @@ def _indices(x, target, ignore_index=None):
     """
     xp, axis = array_namespace(x, target), _class_axis(x)
     wide = target.dtype in (xp.int32, xp.int64)
-    t = xp.expand_dims(target if wide else xp.astype(target, xp.int32), axis=axis)
+    t = target if wide else xp.astype(target, xp.int32)
+    t = xp.expand_dims(xp.reshape(t, ()) if x.ndim == 1 else t, axis=axis)  # torch takes (1,) with (C,)
     kept = t == t if ignore_index is None else t != ignore_index
     return xp.where(kept, xp.where(t < 0, x.shape[axis], t), 0), kept
 
@@ -361,13 +362,12 @@ def multi_margin_loss_forward(x, target, p=1, margin=1.0, weight=None, reduction
     Source: Crammer, Singer, On the algorithmic implementation of multiclass kernel-based vector machines (2001).
     """
     xp, axis = array_namespace(x, target, weight), _class_axis(x)
-    target = xp.reshape(target, x.shape[:-1])  # torch takes a target (1,) with an x (C,)
     index, kept = _indices(x, target)
     others = _others(x, index)
     z = xp.where(others, _margins(x, index, margin), 0.0)
     w = _label_weights(x, weight, index, kept)  # (N, 1)
     loss = total(z if p == 1 else z * z, axis=axis, keepdims=True) * w * (1.0 / x.shape[axis])
-    loss = xp.squeeze(loss, axis=axis)
+    loss = xp.reshape(loss, target.shape)
     return reduce(loss, reduction, size(loss)), (x, index, w, p, margin, reduction, size(loss))
 
 
@@ -378,9 +378,10 @@ def multi_margin_loss_backward(dy, cache, *, wanted=None):
     if not want_x:
         return None, None, None
     xp, axis = array_namespace(x), _class_axis(x)
+    s = xp.reshape(dy, index.shape) if reduction == "none" else share(dy, reduction, norm, x)
     z = _margins(x, index, margin)
     slope = xp.astype(z > 0, x.dtype) if p == 1 else 2.0 * z
-    d = xp.where(_others(x, index), slope * (w * _row_shares(dy, reduction, norm, x) * (1.0 / x.shape[axis])), 0.0)
+    d = xp.where(_others(x, index), slope * (w * s * (1.0 / x.shape[axis])), 0.0)
     return add_along(d, index, -total(d, axis=axis, keepdims=True), axis), None, None
 
 

@@ -2,6 +2,7 @@
 
 from .activation import *
 from .attention import *
+from .classification_loss import *
 from .container import *
 from .convolution import *
 from .distance import *

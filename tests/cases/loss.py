@@ -1,0 +1,567 @@
+"""Rows for the losses."""
+
+import numpy as np
+import torch
+
+import xplayers as xpl
+from tests.cases import Case, Function, integers, positive, probabilities, values
+
+_ignoring = values(np.array([1, -100, 0, 3, -100]))
+_signs = lambda *shape: values(np.sign(np.random.default_rng(7).standard_normal(shape)))  # noqa: E731
+_twin = torch.nn.functional
+
+
+def _fixed(name, *arrays):
+    """torch's function with these arrays detached: it refuses to differentiate by them."""
+
+    def twin(**kwargs):
+        held = {k: v.detach() if k in arrays else v for k, v in kwargs.items()}
+        return getattr(_twin, name)(held.pop("x"), **held)
+
+    return twin
+
+
+def _whole(x, options, weight=None, target=None, **kwargs):
+    """torch's over the whole batch at once: in pieces it gives the same numbers, but not all gradients."""
+    weight = weight if target.is_floating_point() else weight.detach()
+    return _twin.linear_cross_entropy(x, target=target, weight=weight, **kwargs)
+
+
+FUNCTIONS = [
+    Function("mse_loss", {"x": (3, 4), "target": (3, 4)}),
+    Function("mse_loss", {"x": (3, 4), "target": (3, 4)}, {"reduction": "none"}),
+    Function("mse_loss", {"x": (3, 4), "target": (3, 4), "weight": positive(3, 4)}),
+    Function("mse_loss", {"x": (3, 4), "target": (3, 4), "weight": positive(3, 4)}, {"reduction": "sum"}),
+    Function("mse_loss", {"x": (), "target": ()}),
+    Function("mse_loss", {"x": (), "target": ()}, {"reduction": "none"}),
+    Function("mse_loss", {"x": (3, 4), "target": integers((3, 4), 5)}),
+    Function("mse_loss", {"x": (0, 4), "target": (0, 4)}),
+    Function("l1_loss", {"x": (3, 4), "target": (3, 4)}),
+    Function("l1_loss", {"x": (3, 4), "target": (3, 4)}, {"reduction": "sum"}),
+    Function("l1_loss", {"x": values([0.0, 1.0, -1.0]), "target": values([0.0, 0.0, 0.0])}, {"reduction": "none"}),
+    Function("l1_loss", {"x": (3, 4), "target": (3, 4), "weight": positive(3, 4)}),
+    Function("smooth_l1_loss", {"x": (3, 4), "target": (3, 4)}),
+    Function("smooth_l1_loss", {"x": (3, 4), "target": (3, 4)}, {"reduction": "none", "beta": 0.3}),
+    Function("smooth_l1_loss", {"x": (3, 4), "target": (3, 4)}, {"reduction": "sum", "beta": 0.0}),
+    Function("huber_loss", {"x": (3, 4), "target": (3, 4)}),
+    Function("huber_loss", {"x": (3, 4), "target": (3, 4)}, {"reduction": "none", "delta": 0.3}),
+    Function("huber_loss", {"x": (3, 4), "target": (3, 4), "weight": positive(3, 4)}),
+    Function("huber_loss", {"x": (3, 4), "target": (3, 4), "weight": positive(3, 4)}, {"reduction": "sum"}),
+    Function("poisson_nll_loss", {"x": (3, 4), "target": positive(3, 4)}),
+    Function("poisson_nll_loss", {"x": positive(3, 4), "target": positive(3, 4)}, {"log_input": False, "eps": 0.1}),
+    Function(
+        "poisson_nll_loss",
+        {"x": (6,), "target": values([0.5, 1.0, 2.0, 3.5, 7.0, 0.2])},
+        {"full": True, "reduction": "none"},
+    ),
+    Function("poisson_nll_loss", {"x": (4,), "target": (3, 4)}, {"reduction": "sum"}),
+    Function("gaussian_nll_loss", {"x": (3, 4), "target": (3, 4), "var": positive(3, 4)}),
+    Function("gaussian_nll_loss", {"x": (3, 4), "target": (3, 4), "var": positive(3)}, {"full": True}),
+    Function(
+        "gaussian_nll_loss",
+        {"x": (3, 4), "target": (3, 4), "var": positive(3, 1)},
+        {"eps": 0.7, "reduction": "none"},
+    ),
+    Function("gaussian_nll_loss", {"x": (3, 4), "target": (3, 4)}, {"var": 0.4, "reduction": "sum"}),
+    Function("kl_div", {"x": (3, 4), "target": probabilities(3, 4)}, {"reduction": "batchmean"}),
+    Function("kl_div", {"x": (3, 4), "target": (3, 4)}, {"reduction": "sum", "log_target": True}),
+    Function("kl_div", {"x": (3, 4), "target": probabilities(3, 4)}, {"reduction": "none"}),
+    Function("kl_div", {"x": (4,), "target": (3, 4)}, {"reduction": "none", "log_target": True}),
+    Function("kl_div", {"x": (), "target": probabilities()}, {"reduction": "batchmean"}),
+    Function("binary_cross_entropy", {"x": probabilities(3, 4), "target": probabilities(3, 4)}),
+    Function(
+        "binary_cross_entropy",
+        {"x": probabilities(3, 4), "target": probabilities(3, 4), "weight": positive(4)},
+        {"reduction": "none"},
+        twin=_fixed("binary_cross_entropy", "weight"),
+        gradients=("x", "target"),
+    ),
+    Function("binary_cross_entropy", {"x": probabilities(), "target": probabilities()}, {"reduction": "sum"}),
+    Function(
+        "binary_cross_entropy",
+        {"x": values([0.0, 1.0, 0.0, 1.0, 0.5]), "target": values([0.0, 1.0, 1.0, 0.0, 0.5])},
+        {"reduction": "none"},
+        twin=_fixed("binary_cross_entropy", "target"),
+        gradients=("x",),
+    ),
+    Function("binary_cross_entropy_with_logits", {"x": (3, 4), "target": probabilities(3, 4)}),
+    Function(
+        "binary_cross_entropy_with_logits",
+        {"x": (3, 4), "target": probabilities(3, 4), "weight": positive(4)},
+        {"reduction": "none"},
+        twin=_fixed("binary_cross_entropy_with_logits", "weight"),
+        gradients=("x", "target"),
+    ),
+    Function(
+        "binary_cross_entropy_with_logits",
+        {"x": (3, 4, 2), "target": probabilities(3, 4, 2), "weight": positive(3, 1, 1), "pos_weight": positive(4, 1)},
+        {"reduction": "sum"},
+        twin=_fixed("binary_cross_entropy_with_logits", "weight", "pos_weight"),
+        gradients=("x", "target"),
+    ),
+    Function(
+        "binary_cross_entropy_with_logits",
+        {"x": values([1e4, -1e4, 0.0, 1e4]), "target": values([0.0, 1.0, 1.0, 0.5])},
+        {"reduction": "none"},
+    ),
+    Function("multilabel_soft_margin_loss", {"x": (3, 4), "target": probabilities(3, 4)}),
+    Function(
+        "multilabel_soft_margin_loss",
+        {"x": (2, 3, 4), "target": probabilities(2, 3, 4), "weight": positive(4)},
+        {"reduction": "none"},
+    ),
+    Function("multilabel_soft_margin_loss", {"x": (4,), "target": probabilities(4)}, {"reduction": "none"}),
+    Function("multilabel_soft_margin_loss", {"x": (3, 4), "target": probabilities(3, 4)}, {"reduction": "sum"}),
+    Function(
+        "soft_margin_loss",
+        {"x": (3, 4), "target": _signs(3, 4)},
+        twin=_fixed("soft_margin_loss", "target"),
+        gradients=("x",),
+    ),
+    Function(
+        "soft_margin_loss",
+        {"x": (3, 4), "target": _signs(4)},
+        {"reduction": "none"},
+        twin=_fixed("soft_margin_loss", "target"),
+        gradients=("x",),
+    ),
+    Function("soft_margin_loss", {"x": (), "target": values(1)}, {"reduction": "sum"}),
+    Function(
+        "hinge_embedding_loss",
+        {"x": (3, 4), "target": _signs(3, 4)},
+        twin=_fixed("hinge_embedding_loss", "target"),
+        gradients=("x",),
+    ),
+    Function(
+        "hinge_embedding_loss",
+        {"x": values([1.0, 1.0, 1.0, 2.0, 0.0, 0.5]), "target": values([1, -1, 0, -1, -1, -1])},
+        {"reduction": "none"},
+    ),
+    Function(
+        "hinge_embedding_loss",
+        {"x": (3, 4), "target": _signs(4)},
+        {"reduction": "sum", "margin": 0.4},
+        twin=_fixed("hinge_embedding_loss", "target"),
+        gradients=("x",),
+    ),
+    Function("nll_loss", {"x": (5, 4), "target": integers((5,), 4)}),
+    Function(
+        "nll_loss",
+        {"x": (5, 4), "target": _ignoring, "weight": positive(4)},
+        twin=_fixed("nll_loss", "target", "weight"),
+        gradients=("x",),
+    ),
+    Function(
+        "nll_loss", {"x": (2, 3, 4, 2), "target": integers((2, 4, 2), 3)}, {"reduction": "none", "ignore_index": 1}
+    ),
+    Function("nll_loss", {"x": (4,), "target": values(2)}, {"reduction": "sum"}),
+    Function("nll_loss", {"x": (5, 4), "target": values([-100] * 5)}),
+    Function("nll_loss", {"x": (0, 4), "target": integers((0,), 4)}),
+    Function("cross_entropy", {"x": (5, 4), "target": integers((5,), 4)}),
+    Function(
+        "cross_entropy",
+        {"x": (5, 4), "target": _ignoring, "weight": positive(4)},
+        twin=_fixed("cross_entropy", "target", "weight"),
+        gradients=("x",),
+    ),
+    Function("cross_entropy", {"x": (5, 4), "target": _ignoring}, {"label_smoothing": 0.2}),
+    Function(
+        "cross_entropy",
+        {"x": (5, 4), "target": _ignoring, "weight": positive(4)},
+        {"label_smoothing": 0.2, "reduction": "sum"},
+        twin=_fixed("cross_entropy", "target", "weight"),
+        gradients=("x",),
+    ),
+    Function(
+        "cross_entropy",
+        {"x": (5, 4), "target": _ignoring, "weight": positive(4)},
+        {"label_smoothing": 0.2},
+        twin=_fixed("cross_entropy", "target", "weight"),
+        gradients=("x",),
+    ),
+    Function(
+        "cross_entropy", {"x": (2, 3, 4, 2), "target": integers((2, 4, 2), 3)}, {"reduction": "none", "ignore_index": 1}
+    ),
+    Function("cross_entropy", {"x": (2, 3, 4), "target": integers((2, 4), 3)}, {"label_smoothing": 0.1}),
+    Function("cross_entropy", {"x": (4,), "target": values(2)}, {"reduction": "none", "label_smoothing": 0.3}),
+    Function("cross_entropy", {"x": (5, 4), "target": probabilities(5, 4, axis=1)}),
+    Function(
+        "cross_entropy",
+        {"x": (5, 4), "target": probabilities(5, 4), "weight": positive(4)},
+        {"label_smoothing": 0.2},
+    ),
+    Function(
+        "cross_entropy",
+        {"x": (2, 3, 4), "target": probabilities(2, 3, 4), "weight": positive(3)},
+        {"reduction": "none"},
+    ),
+    Function("cross_entropy", {"x": (4,), "target": probabilities(4), "weight": positive(4)}, {"reduction": "sum"}),
+    Function("cross_entropy", {"x": (5, 4), "target": values([-100] * 5)}),
+    Function("cross_entropy", {"x": (0, 4), "target": integers((0,), 4)}),
+    Function("cross_entropy", {"x": (0, 4), "target": (0, 4)}, {"reduction": "sum"}),
+    Function(
+        "cross_entropy",
+        {"x": values([[1e4, -1e4, 9999.0], [0.5, -np.inf, 0.25]]), "target": values([1, 0])},
+        {"reduction": "none"},
+    ),
+    Function("linear_cross_entropy", {"x": (6, 3), "linear_weight": (5, 3), "target": integers((6,), 5)}),
+    Function(
+        "linear_cross_entropy",
+        {
+            "x": (6, 3),
+            "linear_weight": (5, 3),
+            "target": values([0, 1, -100, 4, 2, 2]),
+            "linear_bias": (5,),
+            "weight": positive(5),
+        },
+        {"label_smoothing": 0.1},
+        twin=_fixed("linear_cross_entropy", "weight"),
+        gradients=("x", "linear_weight", "linear_bias"),
+    ),
+    Function(
+        "linear_cross_entropy",
+        {
+            "x": (6, 3),
+            "linear_weight": (5, 2, 3),
+            "target": probabilities(6, 5, 2),
+            "linear_bias": (5, 2),
+            "weight": positive(5),
+        },
+        {"reduction": "sum"},
+        gradients=("x", "linear_weight", "target", "linear_bias", "weight"),
+    ),
+    Function(
+        "linear_cross_entropy",
+        {"x": (3,), "linear_weight": (5, 3), "target": values(4), "linear_bias": (5,)},
+        {"reduction": "none"},
+        gradients=("x", "linear_weight", "linear_bias"),
+    ),
+    Function(
+        "linear_cross_entropy",
+        {"x": (7, 3), "linear_weight": (5, 3), "target": integers((7,), 5), "linear_bias": (5,), "weight": positive(5)},
+        {"options": xpl.functional.LinearCrossEntropyOptions(batch_chunk_size=3), "ignore_index": 2},
+        twin=_whole,
+        gradients=("x", "linear_weight", "linear_bias"),
+    ),
+    Function(
+        "linear_cross_entropy",
+        {
+            "x": (7, 2),
+            "linear_weight": (5, 2, 2),
+            "target": probabilities(7, 5, 2),
+            "linear_bias": (5, 2),
+            "weight": positive(5),
+        },
+        {"options": xpl.functional.LinearCrossEntropyOptions(), "reduction": "none"},
+        twin=_whole,
+        gradients=("x", "linear_weight", "target", "linear_bias", "weight"),
+    ),
+    Function("multi_margin_loss", {"x": (5, 4), "target": integers((5,), 4)}),
+    Function(
+        "multi_margin_loss",
+        {"x": (5, 4), "target": integers((5,), 4), "weight": positive(4)},
+        {"p": 2, "margin": 0.5, "reduction": "none"},
+        twin=_fixed("multi_margin_loss", "target", "weight"),
+        gradients=("x",),
+    ),
+    Function("multi_margin_loss", {"x": (4,), "target": values(1)}, {"reduction": "sum"}),
+    Function(
+        "multi_margin_loss",
+        {"x": (4,), "target": values([1])},
+        {"p": 2, "reduction": "none"},
+        twin=lambda x, target, **kw: _twin.multi_margin_loss(x, target[0], **kw),
+    ),
+    Function("multilabel_margin_loss", {"x": (2, 4), "target": values([[3, 0, -1, 1], [2, 1, 0, -1]])}),
+    Function(
+        "multilabel_margin_loss",
+        {"x": (3, 4), "target": values([[3, 3, -1, 1], [-1, 0, 0, 0], [0, 1, 2, 3]])},
+        {"reduction": "none"},
+    ),
+    Function("multilabel_margin_loss", {"x": (4,), "target": values([1, -1, 0, 2])}, {"reduction": "sum"}),
+    Function("multilabel_margin_loss", {"x": (4,), "target": values([1, -1, 0, 2])}, {"reduction": "none"}),
+    Function("margin_ranking_loss", {"input1": (5,), "input2": (5,), "target": _signs(5)}),
+    Function(
+        "margin_ranking_loss",
+        {"input1": (3, 4), "input2": (3, 1), "target": _signs(3, 4)},
+        {"margin": 0.5, "reduction": "none"},
+    ),
+    Function(
+        "margin_ranking_loss",
+        {"input1": (5,), "input2": (5,), "target": values([1, -1, 1, 1, -1])},
+        {"reduction": "sum"},
+    ),
+    Function(
+        "cosine_embedding_loss",
+        {"input1": (5, 3), "input2": (5, 3), "target": _signs(5)},
+        gradients=("input1", "input2"),
+    ),
+    Function(
+        "cosine_embedding_loss",
+        {"input1": (5, 3), "input2": (5, 3), "target": values([1, -1, -1, 1, 0])},
+        {"margin": -0.4, "reduction": "none"},
+    ),
+    Function(
+        "cosine_embedding_loss",
+        {"input1": (3,), "input2": (3,), "target": values(-1)},
+        {"reduction": "sum", "margin": -0.9},
+    ),
+    Function("triplet_margin_loss", {"anchor": (5, 3), "positive": (5, 3), "negative": (5, 3)}),
+    Function(
+        "triplet_margin_loss",
+        {"anchor": (5, 3), "positive": (5, 3), "negative": (5, 3)},
+        {"margin": 2.0, "p": 1.0, "eps": 0.1, "swap": True, "reduction": "none"},
+    ),
+    Function(
+        "triplet_margin_loss",
+        {"anchor": (5, 3), "positive": (1, 3), "negative": (5, 3)},
+        {"margin": 3.0, "p": 3.0, "swap": True, "reduction": "sum"},
+    ),
+    Function(
+        "triplet_margin_loss",
+        {"anchor": (3,), "positive": (3,), "negative": (3,)},
+        {"margin": 3.0, "reduction": "none"},
+    ),
+    Function("triplet_margin_with_distance_loss", {"anchor": (5, 3), "positive": (5, 3), "negative": (5, 3)}),
+    Function(
+        "triplet_margin_with_distance_loss",
+        {"anchor": (5, 3), "positive": (5, 3), "negative": (5, 3)},
+        {
+            "distance_function": (xpl.functional.cosine_similarity_forward, xpl.functional.cosine_similarity_backward),
+            "margin": 0.5,
+            "swap": True,
+            "reduction": "none",
+        },
+        twin=lambda distance_function, **kw: _twin.triplet_margin_with_distance_loss(
+            distance_function=_twin.cosine_similarity, **kw
+        ),
+    ),
+    Function(
+        "triplet_margin_with_distance_loss",
+        {"anchor": (5, 3), "positive": (5, 3), "negative": (5, 3)},
+        {"swap": True, "reduction": "sum", "margin": 3.0},
+    ),
+    Function(
+        "ctc_loss",
+        {
+            "log_probs": (6, 3, 4),
+            "targets": values([[1, 2, 3], [3, 3, 0], [2, 1, 2]]),
+            "input_lengths": values([6, 5, 6]),
+            "target_lengths": values([2, 2, 3]),
+        },
+    ),
+    Function(
+        "ctc_loss",
+        {
+            "log_probs": (5, 3, 4),
+            "targets": values([0, 2, 1, 1, 0, 2]),
+            "input_lengths": values([5, 3, 5]),
+            "target_lengths": values([2, 2, 2]),
+        },
+        {"blank": 3, "reduction": "none"},
+    ),
+    Function(
+        "ctc_loss",
+        {"log_probs": (5, 2, 4), "targets": values([2, 1, 1])},
+        {"input_lengths": (5, 4), "target_lengths": (2, 1), "reduction": "sum"},
+    ),
+    Function(
+        "ctc_loss",
+        {
+            "log_probs": (5, 4, 4),
+            "targets": values([[1, 1, 1, 2], [1, 0, 0, 0], [1, 2, 3, 1], [1, 1, 1, 1]]),
+            "input_lengths": values([3, 5, 2, 0]),
+            "target_lengths": values([3, 0, 4, 0]),
+        },
+        {"zero_infinity": True},
+    ),
+    Function(
+        "ctc_loss",
+        {"log_probs": (3, 2, 4), "targets": values([[1, 1], [1, 2]])},
+        {"input_lengths": (2, 3), "target_lengths": (2, 2), "reduction": "none"},
+    ),
+    Function(
+        "ctc_loss",
+        {"log_probs": (5, 4), "targets": values([2, 1])},
+        {"input_lengths": (5,), "target_lengths": (2,), "reduction": "none"},
+    ),
+]
+
+_ones = np.ones
+_integers = lambda *shape: integers(shape, 3)  # noqa: E731
+
+
+def _weighted(name, **arrays):
+    """Both sides' constructor with weights: arrays for ours, tensors for torch's."""
+    tensors = {k: torch.tensor(v) for k, v in arrays.items()}
+    return {
+        "build": lambda *args, **kwargs: getattr(xpl, name)(*args, **arrays, **kwargs),
+        "twin": lambda *args, **kwargs: getattr(torch.nn, name)(*args, **tensors, **kwargs),
+    }
+
+
+class _Euclid(torch.nn.Module):
+    def forward(self, a, b):
+        return torch.nn.functional.pairwise_distance(a, b)
+
+
+def _nll2d(weight, ignore_index):
+    return torch.nn.NLLLoss(weight, ignore_index=ignore_index)  # NLLLoss2d warns that it is old
+
+
+_not_a_derivative = {
+    "derivative_along_a_direction": "torch's gradient by log_probs is that of the logits before a log_softmax"
+}
+_no_mean = {"batch": "torch's mean over no rows is whatever stands in memory"}
+_no_batch = {"batch": "the row has no axis of the batch"}
+
+LAYERS = [
+    Case("MSELoss", inputs=((3, 4), (3, 4))),
+    Case("MSELoss", kwargs={"reduction": "none"}, inputs=((2, 3, 4), (2, 3, 4))),
+    Case("MSELoss", kwargs={"reduction": "sum"}, inputs=((5,), (5,))),
+    Case("L1Loss", inputs=((3, 4), (3, 4))),
+    Case("L1Loss", kwargs={"reduction": "none"}, inputs=((3, 4), (3, 4))),
+    Case("SmoothL1Loss", inputs=((3, 4), (3, 4))),
+    Case("SmoothL1Loss", kwargs={"reduction": "none", "beta": 0.25}, inputs=((3, 4), (3, 4))),
+    Case("SmoothL1Loss", kwargs={"reduction": "sum", "beta": 0.0}, inputs=((3, 4), (3, 4))),
+    Case("HuberLoss", inputs=((3, 4), (3, 4))),
+    Case("HuberLoss", kwargs={"reduction": "none", "delta": 0.3}, inputs=((3, 4), (3, 4))),
+    Case("PoissonNLLLoss", inputs=((3, 4), positive(3, 4))),
+    Case(
+        "PoissonNLLLoss",
+        kwargs={"log_input": False, "full": True, "eps": 0.01, "reduction": "none"},
+        inputs=(positive(3, 4), positive(3, 4)),
+    ),
+    Case("GaussianNLLLoss", inputs=((3, 4), (3, 4), positive(3, 4))),
+    Case("GaussianNLLLoss", kwargs={"full": True, "reduction": "none"}, inputs=((3, 4), (3, 4), positive(3, 1))),
+    Case(
+        "GaussianNLLLoss",
+        kwargs={"eps": 0.5, "reduction": "sum"},
+        inputs=((3, 4), (3, 4), positive(3)),
+        skip={"derivative_along_a_direction": "torch's gradient by var passes the bound eps, where y is flat"},
+    ),
+    Case("KLDivLoss", kwargs={"reduction": "batchmean"}, inputs=((3, 4), probabilities(3, 4))),
+    Case("KLDivLoss", kwargs={"reduction": "sum", "log_target": True}, inputs=((3, 4), (3, 4))),
+    Case("KLDivLoss", kwargs={"reduction": "none"}, inputs=((3, 4), probabilities(3, 4))),
+    Case("SoftMarginLoss", inputs=((4,), values([1, -1, 1, 1]))),
+    Case("SoftMarginLoss", kwargs={"reduction": "none"}, inputs=((2, 2), values([[1, -1], [-1, 1]]))),
+    Case("HingeEmbeddingLoss", inputs=((3, 4), _signs(3, 4))),
+    Case("HingeEmbeddingLoss", (0.4,), {"reduction": "none"}, inputs=((3, 4), _signs(3, 4))),
+    Case("MarginRankingLoss", inputs=((5,), (5,), _signs(5))),
+    Case("MarginRankingLoss", (0.6,), {"reduction": "none"}, inputs=((3, 4), (3, 4), _signs(3, 4))),
+    Case("CosineEmbeddingLoss", inputs=((5, 3), (5, 3), _signs(5))),
+    Case("CosineEmbeddingLoss", (-0.6,), {"reduction": "none"}, inputs=((5, 3), (5, 3), _signs(5))),
+    Case("CosineEmbeddingLoss", (-0.9,), {"reduction": "sum"}, inputs=((3,), (3,), values(-1)), skip=_no_batch),
+    Case("TripletMarginLoss", inputs=((5, 3), (5, 3), (5, 3))),
+    Case(
+        "TripletMarginLoss",
+        kwargs={"margin": 3.0, "p": 3.0, "eps": 1e-3, "swap": True, "reduction": "none"},
+        inputs=((5, 3), (5, 3), (5, 3)),
+    ),
+    Case("TripletMarginWithDistanceLoss", inputs=((5, 3), (5, 3), (5, 3))),
+    Case(
+        "TripletMarginWithDistanceLoss",
+        kwargs={"margin": 2.0, "swap": True, "reduction": "none"},
+        inputs=((5, 3), (5, 3), (5, 3)),
+        build=lambda **kw: xpl.TripletMarginWithDistanceLoss(distance_function=xpl.PairwiseDistance(), **kw),
+        twin=lambda **kw: torch.nn.TripletMarginWithDistanceLoss(distance_function=_Euclid(), **kw),
+    ),
+    Case("NLLLoss", inputs=((5, 4), integers((5,), 4))),
+    Case("NLLLoss", kwargs={"reduction": "none", "ignore_index": 1}, inputs=((2, 3, 4, 2), integers((2, 4, 2), 3))),
+    Case("NLLLoss", inputs=((5, 4), _ignoring), **_weighted("NLLLoss", weight=_ones(4))),
+    Case("NLLLoss2d", inputs=((2, 3, 4, 2), integers((2, 4, 2), 3)), twin=torch.nn.NLLLoss),
+    Case("NLLLoss2d", (None, 1), inputs=((2, 3, 4, 2), integers((2, 4, 2), 3)), twin=_nll2d),
+    Case("CrossEntropyLoss", inputs=((5, 4), integers((5,), 4))),
+    Case("CrossEntropyLoss", inputs=((4,), values(2)), skip=_no_batch),
+    Case("CrossEntropyLoss", inputs=((5, 4), probabilities(5, 4, axis=1))),
+    Case(
+        "CrossEntropyLoss",
+        kwargs={"reduction": "none", "ignore_index": 1},
+        inputs=((2, 3, 4, 2), integers((2, 4, 2), 3)),
+    ),
+    Case(
+        "CrossEntropyLoss",
+        kwargs={"label_smoothing": 0.1},
+        inputs=((5, 4), _ignoring),
+        **_weighted("CrossEntropyLoss", weight=_ones(4)),
+    ),
+    Case(
+        "CrossEntropyLoss",
+        kwargs={"label_smoothing": 0.1, "reduction": "sum"},
+        inputs=((2, 3, 4), probabilities(2, 3, 4, axis=1)),
+        **_weighted("CrossEntropyLoss", weight=_ones(3)),
+    ),
+    Case("LinearCrossEntropyLoss", (3, 5), inputs=((6, 3), integers((6,), 5))),
+    Case(
+        "LinearCrossEntropyLoss",
+        (3, 5),
+        {"bias": True, "label_smoothing": 0.1, "ignore_index": 2},
+        inputs=((6, 3), integers((6,), 5)),
+        **_weighted("LinearCrossEntropyLoss", weight=_ones(5)),
+    ),
+    Case(
+        "LinearCrossEntropyLoss",
+        (3, 5),
+        {"out_features": (2,), "bias": True, "reduction": "none"},
+        inputs=((4, 3), probabilities(4, 5, 2, axis=1)),
+    ),
+    Case(
+        "LinearCrossEntropyLoss",
+        (3, 5),
+        {"bias": True, "reduction": "sum"},
+        inputs=((7, 3), integers((7,), 5)),
+        build=lambda *args, **kw: xpl.LinearCrossEntropyLoss(
+            *args, options=xpl.LinearCrossEntropyOptions(batch_chunk_size=3), **kw
+        ),
+    ),
+    Case("MultiMarginLoss", inputs=((5, 4), integers((5,), 4)), skip=_no_mean),
+    Case(
+        "MultiMarginLoss",
+        (2, 0.5),
+        {"reduction": "none"},
+        inputs=((5, 4), integers((5,), 4)),
+        **_weighted("MultiMarginLoss", weight=_ones(4)),
+    ),
+    Case("MultiLabelMarginLoss", inputs=((2, 4), values([[3, 0, -1, 1], [2, 1, 0, -1]])), skip=_no_mean),
+    Case("MultiLabelMarginLoss", kwargs={"reduction": "none"}, inputs=((4,), values([1, -1, 0, 2]))),
+    Case("BCELoss", inputs=(probabilities(3, 4), probabilities(3, 4))),
+    Case(
+        "BCELoss",
+        kwargs={"reduction": "none"},
+        inputs=(probabilities(3, 4), probabilities(3, 4)),
+        **_weighted("BCELoss", weight=_ones(4)),
+    ),
+    Case("BCEWithLogitsLoss", inputs=((3, 4), probabilities(3, 4))),
+    Case(
+        "BCEWithLogitsLoss",
+        kwargs={"reduction": "none"},
+        inputs=((3, 4), probabilities(3, 4)),
+        **_weighted("BCEWithLogitsLoss", weight=_ones((3, 1)), pos_weight=_ones(4)),
+    ),
+    Case("MultiLabelSoftMarginLoss", inputs=((3, 4), probabilities(3, 4))),
+    Case(
+        "MultiLabelSoftMarginLoss",
+        kwargs={"reduction": "none"},
+        inputs=((3, 4), probabilities(3, 4)),
+        **_weighted("MultiLabelSoftMarginLoss", weight=_ones(4)),
+    ),
+    Case(
+        "CTCLoss",
+        inputs=((6, 3, 4), values([[1, 2, 3], [3, 3, 0], [2, 1, 2]]), values([6, 5, 6]), values([2, 2, 3])),
+        skip=_not_a_derivative,
+    ),
+    Case(
+        "CTCLoss",
+        (3,),
+        {"reduction": "none", "zero_infinity": True},
+        inputs=((3, 3, 4), values([0, 2, 1, 1, 0, 2]), values([3, 2, 3]), values([2, 2, 2])),
+        skip=_not_a_derivative,
+    ),
+    Case("AdaptiveLogSoftmaxWithLoss", (16, 10, [3, 6]), inputs=((5, 16), values([0, 9, 4, 2, 6]))),
+    Case(
+        "AdaptiveLogSoftmaxWithLoss",
+        (8, 10, [2, 4, 7]),
+        {"div_value": 2.0, "head_bias": True},
+        inputs=((8,), values(5)),
+        skip=_no_batch,
+    ),
+]
