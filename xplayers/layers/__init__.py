@@ -18,3 +18,4 @@ from .pure import *
 from .recurrent import *
 from .resampling import *
 from .tape import *
+from .transformer import *
