@@ -102,12 +102,12 @@ def train(
             x, target = images[start : start + BATCH, ...], labels[start : start + BATCH]
             optimizer.lr = RATE * (1 - (epoch + start / n) / epochs)
             scores = net(x)  # (B, 10)
-            values.append(loss(scores, target) * len(target))
+            values.append(loss(scores, target) * x.shape[0])
             net.backward(loss.backward(), input_grad=False)
             optimizer.step()
             net.zero_grad()
             hits.append(scores)
-            step(len(target))
+            step(x.shape[0])
         mean = sum(float(to_numpy(value)) for value in values) / n  # read at the end: each read waits for the device
         guesses = np.concatenate([to_numpy(scores).argmax(1) for scores in hits])
         net.eval()

@@ -45,8 +45,8 @@ def few(n):
 
 
 def test_the_training_is_the_same_on_every_backend(backend):
-    ours = digits.train(digits.network(), few(192), backend.asarray, backend.numpy, epochs=2)
-    numpys = digits.train(digits.network(), few(192), np.asarray, np.asarray, epochs=2)
+    ours = digits.train(digits.network(), few(128), backend.asarray, backend.numpy, epochs=2)
+    numpys = digits.train(digits.network(), few(128), np.asarray, np.asarray, epochs=2)
     np.testing.assert_allclose([e.loss for e in ours], [e.loss for e in numpys], rtol=1e-3)
 
 
@@ -150,7 +150,7 @@ def test_the_comparison_prints_both_sides(capsys):
     said = capsys.readouterr().out
     for title in compare.SEEDS:
         assert f"=== {title}" in said
-    assert re.search(r"\[1\.250556\d* +1\.084775\d*.*\|.*\[1\.250556", said)
+    assert re.search(r"\[1\.2505557 +1\.0847762\d? .*\|.*\[1\.2505557", said)
     assert said.strip().endswith("all equal to rounding (float64, numpy)")
 
 
