@@ -116,7 +116,7 @@ FAULTS = [
     Fault("distance.bilinear_backward", "dbias = sum_leading(d)", "dbias = sum_leading(d) / m", "Bilinear"),
     Fault("distance.bilinear_backward", "xp.reshape(x2, (m, in2, 1))", "xp.reshape(x1, (m, in2, 1))", "Bilinear"),
     Fault("distance.bilinear_forward", "y = y if bias is None else y + bias", "pass", "Bilinear"),
-    Fault("distance.pairwise_distance_backward", "sum_to(-d, shape2)", "sum_to(d, shape2)", "PairwiseDistance"),
+    Fault("distance.pairwise_distance_backward", "-sum_to(d, shape2)", "sum_to(d, shape2)", "PairwiseDistance"),
     Fault("distance.pairwise_distance_forward", "forward(x1 - x2 + eps", "forward(x1 - x2", "PairwiseDistance"),
     Fault("distance.cosine_similarity_backward", "other - y * _slope(full, norm, 2)", "other", "CosineSimilarity"),
     Fault("distance.cosine_similarity_backward", "_slope(full, norm, 2)", "full / n", "CosineSimilarity"),

@@ -168,8 +168,8 @@ def pairwise_distance_backward(dy, cache, *, wanted=None):
     """dy (*) or (*, 1) -> dx1, dx2 as x1, x2: the gradients of `pairwise_distance_forward`."""
     want1, want2 = wants(wanted, 2)
     shape1, shape2, norm_cache = cache
-    d = vector_norm_backward(dy, norm_cache) if want1 or want2 else None
-    return sum_to(d, shape1) if want1 else None, sum_to(-d, shape2) if want2 else None
+    d = vector_norm_backward(dy, norm_cache, wanted=(want1 or want2,))
+    return sum_to(d, shape1) if want1 else None, -sum_to(d, shape2) if want2 else None
 
 
 pairwise_distance = answer_of(pairwise_distance_forward)

@@ -148,10 +148,11 @@ def embedding_bag_forward(
     weight = _renormalised(weight, index, max_norm, norm_type)
     rows = take_rows(weight, index)  # (N, D)
     hole = None if padding_idx is None else index == padding_idx  # (N,)
-    acc = {"dtype": accumulator(weight), "device": device(weight)}
-    there = xp.ones((n,), **acc) if hole is None else xp.astype(~hole, accumulator(weight))
-    counts = index_add(xp.zeros((bags,), **acc), bag, there)  # (B,): what a bag holds
-    chosen = None
+    counts = chosen = None
+    if mode != "sum":
+        acc = {"dtype": accumulator(weight), "device": device(weight)}
+        there = xp.ones((n,), **acc) if hole is None else xp.astype(~hole, accumulator(weight))
+        counts = index_add(xp.zeros((bags,), **acc), bag, there)  # (B,): what a bag holds
     if mode == "max":
         y, chosen = _largest(rows, index, bag, hole, longest, last, counts)
     else:

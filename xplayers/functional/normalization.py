@@ -344,7 +344,8 @@ def rms_norm_forward(x, normalized_shape, weight=None, eps=None):
 @follows_cache
 def rms_norm_backward(dy, cache, *, wanted=None):
     """dy as x -> dx, dweight of normalized_shape: the gradients of `rms_norm_forward`."""
-    return _trailing_norm_backward(dy, cache, *wants(wanted, 2), False)[:2]
+    want_x, want_weight = wants(wanted, 2)
+    return _trailing_norm_backward(dy, cache, want_x, want_weight, False)[:2]
 
 
 rms_norm = answer_of(rms_norm_forward)

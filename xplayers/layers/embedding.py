@@ -45,7 +45,7 @@ class _Table(Layer):
             got = f"shape {embeddings.shape}" if hasattr(embeddings, "shape") else f"a {type(embeddings).__name__}"
             mend = "pass an array with one row an index"
             raise refusal(f"{cls.__name__}.from_pretrained", "embeddings", got, "shape (V, D)", mend)
-        return tuple(embeddings.shape)  # type: ignore[return-value]
+        return tuple(embeddings.shape)
 
     def describe(self) -> str:
         given = {k: v for k, v in (("padding_idx", self.padding_idx), ("max_norm", self.max_norm)) if v is not None}
