@@ -316,6 +316,11 @@ def gaussian_nll_loss_backward(dy, cache, *, wanted=None):
 gaussian_nll_loss = answer_of(gaussian_nll_loss_forward)
 
 
+def _safe_log(xp, t):
+    """log(t) of a positive t; 0 where t is 0 and NaN below it, without a warning."""
+    return xp.where(t < 0, math.nan, xp.log(xp.where(t > 0, t, 1.0)))
+
+
 def kl_div_forward(x, target, reduction="mean", log_target=False):
     """y = t (log(t) - x), the pointwise divergence of the logarithms x from t = target, or e^target; reduced.
 
@@ -328,7 +333,7 @@ def kl_div_forward(x, target, reduction="mean", log_target=False):
     if log_target:
         loss = xp.exp(target) * (target - x)
     else:
-        loss = target * (xp.log(xp.where(target == 0, 1.0, target)) - x)
+        loss = target * (_safe_log(xp, target) - x)
     norm = size(loss)
     if reduction == "batchmean":
         reduction, norm = "mean", x.shape[0] if x.ndim else 1
@@ -344,7 +349,7 @@ def kl_div_backward(dy, cache, *, wanted=None):
         slopes = (lambda: -t, lambda: t * (target - x + 1.0))
     else:
         zero = target == 0  # the slope of t log(t) is infinite there; 0 is taken
-        slopes = (lambda: -target, lambda: xp.where(zero, 0.0, xp.log(xp.where(zero, 1.0, target)) + 1.0) - x)
+        slopes = (lambda: -target, lambda: xp.where(zero, 0.0, _safe_log(xp, target) + 1.0) - x)
     return pointwise(dy, reduction, norm, slopes, (x, target), wanted)
 
 
