@@ -81,12 +81,13 @@ class Embedding(_Table):
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
+        _weight: Any = None,
+        _freeze: bool = False,
         device: Any = None,
         dtype: Any = None,
         *,
         xp: Any = None,
         rng: Any = None,
-        _weight: Any = None,
     ) -> None:
         super().__init__(xp=xp, device=device, dtype=dtype, rng=rng)
         self.max_norm = max_norm
@@ -94,6 +95,8 @@ class Embedding(_Table):
         self.scale_grad_by_freq = scale_grad_by_freq
         self.sparse = sparse
         self._build(num_embeddings, embedding_dim, padding_idx, _weight, rng)
+        if _freeze:
+            self.freeze("weight")
 
     @classmethod
     def from_pretrained(
@@ -108,8 +111,7 @@ class Embedding(_Table):
     ) -> "Embedding":
         """A layer with `embeddings` (V, D) as its weight, frozen unless freeze=False."""
         sizes = cls._rows_of(embeddings)
-        layer = cls(*sizes, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight=embeddings)
-        return layer.freeze("weight") if freeze else layer  # type: ignore[return-value]
+        return cls(*sizes, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, embeddings, freeze)
 
     def forward(self, x: Array, *, tape: Tape | None = None) -> Array:
         self._expect_index(x)
@@ -144,6 +146,7 @@ class EmbeddingBag(_Table):
         scale_grad_by_freq: bool = False,
         mode: str = "mean",
         sparse: bool = False,
+        _weight: Any = None,
         include_last_offset: bool = False,
         padding_idx: int | None = None,
         device: Any = None,
@@ -151,7 +154,6 @@ class EmbeddingBag(_Table):
         *,
         xp: Any = None,
         rng: Any = None,
-        _weight: Any = None,
     ) -> None:
         super().__init__(xp=xp, device=device, dtype=dtype, rng=rng)
         self.max_norm = max_norm
@@ -182,7 +184,7 @@ class EmbeddingBag(_Table):
         """A layer with `embeddings` (V, D) as its weight, frozen unless freeze=False."""
         kwargs: dict[str, Any] = {"include_last_offset": include_last_offset, "padding_idx": padding_idx}
         sizes = cls._rows_of(embeddings)
-        layer = cls(*sizes, max_norm, norm_type, scale_grad_by_freq, mode, sparse, **kwargs, _weight=embeddings)
+        layer = cls(*sizes, max_norm, norm_type, scale_grad_by_freq, mode, sparse, embeddings, **kwargs)
         return layer.freeze("weight") if freeze else layer  # type: ignore[return-value]
 
     def describe(self) -> str:
