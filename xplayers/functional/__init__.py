@@ -16,5 +16,6 @@ from .padding import *
 from .pooling import *
 from .ranking_loss import *
 from .recurrent import *
+from .reparametrization import *
 from .resampling import *
 from .softmax import *

@@ -22,6 +22,7 @@ from xplayers.arrays import (
     leaves,
     namespace_of_module,
     place_of,
+    unscalar,
 )
 from xplayers.errors import refusal
 
@@ -137,7 +138,7 @@ class Layer:
                         "reduce the gradient over the axes along which the parameter was broadcast",
                     )
                 held = self._grads.get(name)
-                self._grads[name] = gradient if held is None else held + gradient
+                self._grads[name] = gradient if held is None else unscalar(held + gradient)
 
     def track(self, update: Callable[[], Mapping[str, Array]]) -> None:
         """Rebinds buffers to what `update()` gives, in the order of arrival: one thread at a time."""

@@ -145,5 +145,5 @@ def _present(slot: Slot, where: str) -> Array:
 
 
 def _refuse_negative(where: str, name: str, value: Any) -> None:
-    if not isinstance(value, numbers.Real) or not value >= 0:
+    if not isinstance(value, numbers.Real) or not float(value) >= 0:
         raise refusal(where, name, repr(value), "a number >= 0", f"pass {name}=1.0")

@@ -86,11 +86,12 @@ class LRScheduler:
             raise self._refusal(
                 "state", f"the names {sorted(state)}", f"{sorted(self.state_dict())}", "pass a schedule's state_dict()"
             )
-        numbers_ = {name: value if _is_number(value) else as_array(value) for name, value in state.items()}
-        for name, value in numbers_.items():
-            if value is None or (not _is_number(value) and value.shape != ()):
+        plain: dict[str, Any] = {}
+        for name, value in state.items():
+            array = None if _is_number(value) else as_array(value)
+            if not _is_number(value) and (array is None or array.shape != ()):
                 raise self._refusal("state", f"{name} that is no number", "numbers", "pass a schedule's state_dict()")
-        plain = {n: v if _is_number(v) else to_numpy(v).item() for n, v in numbers_.items()}
+            plain[name] = value if array is None else to_numpy(array).item()
         self.last_epoch = int(plain["last_epoch"])
         self.base_lrs = [float(plain[f"base_lrs.{i}"]) for i in range(len(self.base_lrs))]
         self._last_lr = self._current()
