@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import xplayers as xpl
-from tests.cases import Case, Function, integers, positive, probabilities, values
+from tests.cases import Bad, Case, Fault, Function, f32, integers, positive, probabilities, values
 
 _ignoring = values(np.array([1, -100, 0, 3, -100]))
 _signs = lambda *shape: values(np.sign(np.random.default_rng(7).standard_normal(shape)))  # noqa: E731
@@ -563,5 +563,326 @@ LAYERS = [
         {"div_value": 2.0, "head_bias": True},
         inputs=((8,), values(5)),
         skip=_no_batch,
+    ),
+]
+
+
+def _labels(*shape):
+    return np.zeros(shape, np.int64)
+
+
+_CE = "CrossEntropyLoss(ignore_index=-100"
+
+BAD_CALLS = [
+    Bad(lambda: xpl.MSELoss("average"), "MSELoss(", "reduction", "'average'", "'mean'", "reduction='mean'"),
+    Bad(lambda: xpl.MSELoss("batchmean"), "MSELoss(", "reduction", "'batchmean'", "'sum'", "reduction='mean'"),
+    Bad(lambda: xpl.MSELoss()(_labels(3), f32(3)), "MSELoss(", "x", "int64", "floating", "float32", TypeError),
+    Bad(lambda: xpl.MSELoss()(f32(3, 4), f32(3)), "MSELoss(", "target", "(3,)", "(3, 4)", "reshape target"),
+    Bad(lambda: xpl.MSELoss()(f32(3), torch.ones(3)), "MSELoss(", "argument 2", "torch", "numpy", "move", TypeError),
+    Bad(
+        lambda: xpl.MSELoss()(f32(3), [1.0, 2.0, 3.0]),
+        "MSELoss(",
+        "argument 2",
+        "a list",
+        "an array",
+        "asarray",
+        TypeError,
+    ),
+    Bad(lambda: xpl.MSELoss().backward(), "MSELoss(", "tape", "nothing recorded", "training mode", "Tape()"),
+    Bad(
+        lambda: _called(xpl.MSELoss("none"), f32(3), f32(3)).backward(),
+        "MSELoss(reduction='none')",
+        "dy",
+        "None",
+        "each of the losses",
+        "reduction='mean'",
+        TypeError,
+    ),
+    Bad(
+        lambda: _called(xpl.MSELoss("none"), f32(3), f32(3)).backward(f32(2)),
+        "MSELoss(",
+        "dy",
+        "(2,)",
+        "(3,)",
+        "output",
+    ),
+    Bad(lambda: _called(xpl.MSELoss(), f32(3), f32(3)).backward(f32(3)), "MSELoss(", "dy", "(3,)", "()", "output"),
+    Bad(lambda: xpl.functional.mse_loss(f32(3), f32(3), "all"), "loss", "reduction", "'all'", "'mean'", "'mean'"),
+    Bad(lambda: xpl.SmoothL1Loss(beta=-1.0), "SmoothL1Loss(", "beta", "-1.0", "not under 0", "beta=1.0"),
+    Bad(lambda: xpl.HuberLoss(delta=0.0), "HuberLoss(", "delta", "0.0", "positive", "delta=1.0"),
+    Bad(lambda: xpl.KLDivLoss()(f32(3), _labels(3)), "KLDivLoss(", "target", "int64", "floating", "float32", TypeError),
+    Bad(
+        lambda: xpl.GaussianNLLLoss()(f32(3, 4), f32(3, 4), f32(4)), "Gaussian", "var", "(4,)", "(3, 4)", "reshape var"
+    ),
+    Bad(lambda: xpl.GaussianNLLLoss()(f32(3), f32(3), -1.0), "Gaussian", "var", "-1.0", "not under 0", "var=1.0"),
+    Bad(lambda: xpl.SoftMarginLoss()(f32(3), f32(2, 3)), "SoftMargin", "target", "(2, 3)", "(3,)", "reshape target"),
+    Bad(lambda: xpl.MarginRankingLoss()(f32(3), f32(2), f32(3)), "Ranking", "input2", "(2,)", "(3,)", "reshape input2"),
+    Bad(lambda: xpl.MarginRankingLoss()(f32(3), f32(1, 3), f32(3)), "Ranking", "input2", "2-d", "1 axes", "reshape"),
+    Bad(
+        lambda: xpl.CosineEmbeddingLoss()(f32(3, 4), f32(3, 4), f32(3, 1)), "Cosine", "target", "(3, 1)", "(3,)", "row"
+    ),
+    Bad(
+        lambda: xpl.CosineEmbeddingLoss()(f32(2, 3, 4), f32(2, 3, 4), f32(3)), "Cosine", "input1", "3-d", "(N, D)", "[0"
+    ),
+    Bad(lambda: xpl.TripletMarginLoss(margin=0.0), "TripletMarginLoss(", "margin", "0.0", "positive", "margin=1.0"),
+    Bad(
+        lambda: xpl.TripletMarginLoss()(f32(3, 4), f32(4), f32(3, 4)), "Triplet", "positive", "1-d", "2 axes", "reshape"
+    ),
+    Bad(
+        lambda: xpl.TripletMarginWithDistanceLoss(distance_function=max),
+        "TripletMarginWithDistanceLoss(",
+        "distance_function",
+        "builtin_function",
+        "a pair of functions",
+        "PairwiseDistance()",
+        TypeError,
+    ),
+    Bad(
+        lambda: xpl.CrossEntropyLoss()(f32(5, 4), f32(5)),
+        _CE,
+        "target",
+        "float32",
+        "integer labels",
+        "int64",
+        TypeError,
+    ),
+    Bad(
+        lambda: xpl.CrossEntropyLoss()(f32(5, 4), _labels(5, 4)),
+        _CE,
+        "target",
+        "int64",
+        "floating",
+        "floats",
+        TypeError,
+    ),
+    Bad(lambda: xpl.CrossEntropyLoss()(f32(5, 4), f32(5, 3)), _CE, "target", "float32", "integer", "argmax", TypeError),
+    Bad(lambda: xpl.CrossEntropyLoss()(f32(5, 4), f32(5) > 0), _CE, "target", "bool", "integer", "int64", TypeError),
+    Bad(lambda: xpl.CrossEntropyLoss()(f32(5, 4), _labels(4)), _CE, "target", "(4,)", "(5,)", "one batch"),
+    Bad(lambda: xpl.CrossEntropyLoss()(f32(5, 4, 2), _labels(5)), _CE, "target", "(5,)", "(5, 2)", "axis 1"),
+    Bad(lambda: xpl.CrossEntropyLoss()(f32(), _labels()), _CE, "x", "0-d", "(N, C, *)", "axis 1"),
+    Bad(lambda: xpl.CrossEntropyLoss(f32(3))(f32(5, 4), _labels(5)), _CE, "weight", "(3,)", "(4,)", "4 weights"),
+    Bad(lambda: xpl.CrossEntropyLoss([1.0, 2.0]), _CE, "weight", "a list", "an array", "asarray", TypeError),
+    Bad(lambda: xpl.CrossEntropyLoss(label_smoothing=1.5), _CE, "label_smoothing", "1.5", "from 0 to 1", "0.1"),
+    Bad(lambda: xpl.NLLLoss()(f32(5, 4), f32(5, 4)), "NLLLoss(", "target", "float32", "labels", "argmax", TypeError),
+    Bad(
+        lambda: xpl.NLLLoss()(f32(5, 4), torch.zeros(5)), "NLLLoss(", "argument 2", "torch", "numpy", "move", TypeError
+    ),
+    Bad(
+        lambda: xpl.LinearCrossEntropyLoss(3, 5)(f32(6, 4), _labels(6)), "Linear", "x", "4 features", "3", "3 features"
+    ),
+    Bad(
+        lambda: xpl.LinearCrossEntropyLoss(3, 5)(f32(6, 3), _labels(5)), "Linear", "target", "(5,)", "(6,)", "one batch"
+    ),
+    Bad(
+        lambda: xpl.LinearCrossEntropyLoss(3, 5, out_features=(2,))(f32(3), _labels()),
+        "Linear",
+        "x",
+        "1-d",
+        "(N, 3)",
+        "x[",
+    ),
+    Bad(
+        lambda: xpl.LinearCrossEntropyLoss(3, 5, ignore_index=2)(f32(6, 3), f32(6, 5)),
+        "LinearCrossEntropyLoss(",
+        "ignore_index",
+        "2",
+        "None",
+        "leave ignore_index out",
+    ),
+    Bad(
+        lambda: xpl.LinearCrossEntropyOptions(batch_chunk_size=0),
+        "LinearCrossEntropyOptions(",
+        "batch_chunk_size",
+        "0",
+        "a positive int",
+        "batch_chunk_size=1024",
+    ),
+    Bad(
+        lambda: xpl.LinearCrossEntropyOptions(chunking_method="rows"),
+        "Linear",
+        "chunking_method",
+        "rows",
+        "'auto'",
+        "=",
+    ),
+    Bad(lambda: xpl.MultiMarginLoss(p=3), "MultiMarginLoss(", "p", "3", "1 or 2", "p=1"),
+    Bad(lambda: xpl.MultiMarginLoss()(f32(5, 4, 2), _labels(5, 2)), "MultiMargin", "x", "3-d", "(N, C)", "axis 1"),
+    Bad(lambda: xpl.MultiLabelMarginLoss()(f32(5, 4), _labels(5)), "MultiLabel", "target", "(5,)", "(5, 4)", "reshape"),
+    Bad(
+        lambda: xpl.MultiLabelMarginLoss()(f32(4), f32(4)),
+        "MultiLabel",
+        "target",
+        "float32",
+        "integer",
+        "int",
+        TypeError,
+    ),
+    Bad(lambda: xpl.MultiLabelSoftMarginLoss()(f32(), f32()), "MultiLabelSoft", "x", "0-d", "(*, C)", "last axis"),
+    Bad(lambda: xpl.BCELoss()(f32(3, 1), f32(3)), "BCELoss(", "target", "(3,)", "(3, 1)", "reshape target"),
+    Bad(lambda: xpl.BCELoss()(f32(3), _labels(3)), "BCELoss(", "target", "int64", "floating", "float32", TypeError),
+    Bad(lambda: xpl.BCEWithLogitsLoss()(f32(3, 1), f32(3)), "BCEWithLogits", "target", "(3,)", "(3, 1)", "reshape"),
+    Bad(lambda: xpl.BCEWithLogitsLoss(f32(3))(f32(3, 4), f32(3, 4)), "BCEWith", "weight", "(3,)", "(3, 4)", "reshape"),
+    Bad(
+        lambda: xpl.BCEWithLogitsLoss(pos_weight=f32(2, 3))(f32(3), f32(3)),
+        "BCEWithLogitsLoss(",
+        "pos_weight",
+        "(2, 3)",
+        "(3,)",
+        "reshape pos_weight",
+    ),
+    Bad(lambda: xpl.CTCLoss()(f32(6), _labels(2), (6,), (2,)), "CTCLoss(", "log_probs", "1-d", "(T, N, C)", "[None"),
+    Bad(lambda: xpl.CTCLoss(9)(f32(6, 1, 4), _labels(1, 2), (6,), (2,)), "CTC", "blank", "9", "4 classes", "blank=0"),
+    Bad(
+        lambda: xpl.CTCLoss()(f32(6, 1, 4), f32(1, 2), (6,), (2,)),
+        "CTC",
+        "targets",
+        "float32",
+        "integer",
+        "int",
+        TypeError,
+    ),
+    Bad(
+        lambda: xpl.CTCLoss()(f32(6, 2, 4), _labels(3, 2), (6, 6), (2, 2)),
+        "CTC",
+        "targets",
+        "(3, 2)",
+        "(2, S)",
+        "batch",
+    ),
+    Bad(lambda: xpl.CTCLoss()(f32(6, 1, 4), _labels(1, 2), (7,), (2,)), "CTC", "input_lengths", "7", "over 6", "true"),
+    Bad(
+        lambda: xpl.CTCLoss()(f32(6, 1, 4), _labels(1, 2), (6,), _labels(2)),
+        "CTC",
+        "target_lengths",
+        "2",
+        "1",
+        "pass 1",
+    ),
+    Bad(
+        lambda: xpl.AdaptiveLogSoftmaxWithLoss(8, 10, [6, 3]), "Adaptive", "cutoffs", "[6, 3]", "rising", "[100, 1000]"
+    ),
+    Bad(lambda: xpl.AdaptiveLogSoftmaxWithLoss(8, 10, []), "Adaptive", "cutoffs", "[]", "rising", "cluster begins"),
+    Bad(
+        lambda: xpl.AdaptiveLogSoftmaxWithLoss(8, 10, [3])(f32(5, 7), _labels(5)), "Adaptive", "x", "7 f", "8 f", "8 f"
+    ),
+    Bad(
+        lambda: xpl.AdaptiveLogSoftmaxWithLoss(8, 10, [3])(f32(5, 8), _labels(4)),
+        "Adaptive",
+        "target",
+        "(4,)",
+        "(5,)",
+        "batch",
+    ),
+    Bad(
+        lambda: xpl.AdaptiveLogSoftmaxWithLoss(8, 10, [3])(f32(5, 8), f32(5)),
+        "AdaptiveLogSoftmaxWithLoss(",
+        "target",
+        "float32",
+        "integer",
+        "int64",
+        TypeError,
+    ),
+]
+
+
+def _called(loss, *inputs):
+    loss(*inputs)
+    return loss
+
+
+FAULTS = [
+    Fault("loss.reduce", "y * _inverse(norm)", "y", "MSELoss"),
+    Fault("loss.share", "dy * (inverse", "1.0 * (inverse", "MSELoss"),
+    Fault("loss.share", 'if reduction != "mean":', 'if reduction == "none":', "MSELoss"),
+    Fault("loss.sum_of_weights", "accumulator(weight))", "accumulator(weight)) * 2.0", "NLLLoss"),
+    Fault("loss._clipped", "clip(d, -float(delta), float(delta))", "sign(d)", "HuberLoss,SmoothL1Loss"),
+    Fault("loss._huber", "near * (a - 0.5 * near)", "near * a", "HuberLoss"),
+    Fault("loss.mse_loss_backward", "2.0 * d", "d", "MSELoss"),
+    Fault("loss.l1_loss_backward", "xp.sign", "xp.abs", "L1Loss"),
+    Fault("loss._difference_backward", "d = x - as_floats(target, x)", "d = x - target; d -= 0.5", "MSELoss"),
+    Fault("loss.poisson_nll_loss_backward", "t / (x + eps)", "t / x", "PoissonNLLLoss"),
+    Fault("loss.gaussian_nll_loss_backward", "1.0 - d * d / v", "1.0 - d / v", "GaussianNLLLoss"),
+    Fault("loss.kl_div_backward", "lambda: -target,", "lambda: target,", "KLDivLoss"),
+    Fault(
+        "binary_loss.binary_cross_entropy_with_logits_backward",
+        "- pos_weight * target",
+        "- target",
+        "BCEWithLogitsLoss",
+    ),
+    Fault("binary_loss.binary_cross_entropy_forward", "_clamped_log(xp, 1.0 - x)", "_clamped_log(xp, x)", "BCELoss"),
+    Fault(
+        "binary_loss.multilabel_soft_margin_loss_backward",
+        "1.0 / max(x.shape[-1], 1)",
+        "1.0",
+        "MultiLabelSoftMarginLoss",
+    ),
+    Fault("binary_loss.soft_margin_loss_backward", "sigmoid(-t * x)", "sigmoid(t * x)", "SoftMarginLoss"),
+    Fault("binary_loss.hinge_embedding_loss_backward", "(x <= margin)", "(x <= 1.0)", "HingeEmbeddingLoss"),
+    Fault("classification_loss._class_axis", "min(1, x.ndim - 1)", "x.ndim - 1", "CrossEntropyLoss,NLLLoss"),
+    Fault("classification_loss._indices", "t != ignore_index", "t != -100", "NLLLoss"),
+    Fault("classification_loss._label_weights", "if weight is None", "if True", "NLLLoss"),
+    Fault("classification_loss.nll_loss_backward", "-w * _row_shares", "w * _row_shares", "NLLLoss"),
+    Fault(
+        "classification_loss.cross_entropy_forward",
+        "z = x - top",
+        "z = xp.astype(x - top, xp.float64)",
+        "CrossEntropyLoss",
+    ),
+    Fault(
+        "classification_loss.cross_entropy_backward", "add_along(dx, index, -dlabel, axis)", "dx", "CrossEntropyLoss"
+    ),
+    Fault("classification_loss.cross_entropy_backward", "drow * spread", "0.0", "CrossEntropyLoss"),
+    Fault("classification_loss.cross_entropy_backward", "/ sum_exp) - q)", ") - q)", "CrossEntropyLoss"),
+    Fault(
+        "classification_loss.cross_entropy_backward",
+        "dx = dtarget = dweight = None",
+        "x -= top; dx = None",
+        "CrossEntropyLoss",
+    ),
+    Fault("classification_loss._sum_pieces", "out = out + ", "out = ", "LinearCrossEntropyLoss"),
+    Fault(
+        "classification_loss.multi_margin_loss_backward", "-total(d, axis", "-0.5 * total(d, axis", "MultiMarginLoss"
+    ),
+    Fault("classification_loss._label_pairs", "xp.where(listed, t, -1)", "t", "MultiLabelMarginLoss"),
+    Fault("classification_loss.multilabel_margin_loss_backward", "- at_labels", "", "MultiLabelMarginLoss"),
+    Fault(
+        "ranking_loss.margin_ranking_loss_backward",
+        "-t * sloped, lambda: t",
+        "-t * sloped, lambda: -t",
+        "MarginRankingLoss",
+    ),
+    Fault(
+        "ranking_loss.cosine_embedding_loss_backward",
+        "cos * input2 / square2",
+        "cos * input2 / square1",
+        "CosineEmbeddingLoss",
+    ),
+    Fault(
+        "ranking_loss.triplet_margin_with_distance_loss_backward",
+        "dpositive + dpositive2",
+        "dpositive",
+        "TripletMarginLoss",
+    ),
+    Fault("ctc.ctc_loss_forward", "into + emitted[t, ...], alpha)", "into + emitted[t, ...], into)", "CTCLoss"),
+    Fault("ctc.ctc_loss_backward", "_shifted(skips, -2, False)", "skips", "CTCLoss"),
+    Fault("ctc.ctc_loss_backward", "_per_label(s, lengths) if", "s if", "CTCLoss"),
+    Fault("layers.loss.MarginRankingLoss.backward", "[:2]", "[:2][::-1]", "MarginRankingLoss"),
+    Fault(
+        "layers.classification_loss.LinearCrossEntropyLoss.backward",
+        "weight=dweight",
+        "weight=2.0 * dweight",
+        "LinearCrossEntropyLoss",
+    ),
+    Fault(
+        "layers.classification_loss.AdaptiveLogSoftmaxWithLoss.backward",
+        "d if doutput is None else d - doutput",
+        "d if doutput is None else d + doutput",
+        "AdaptiveLogSoftmaxWithLoss",
+    ),
+    Fault(
+        "layers.classification_loss.AdaptiveLogSoftmaxWithLoss._head_target",
+        "self.shortlist_size - 1 + place",
+        "self.shortlist_size",
+        "AdaptiveLogSoftmaxWithLoss",
     ),
 ]
