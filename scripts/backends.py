@@ -1,5 +1,6 @@
 """`--backend` of the scripts: the matrix's own backends by name, and what to install where one cannot be used."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +13,9 @@ __all__ = ["CHOICES", "Choice", "usable", "use"]
 CHOICES = ("numpy", "cupy", "torch", "jax")
 
 _INSTALL = {
-    "cupy": 'pip install -e ".[cuda13x]", or cuda12x, by the driver\'s CUDA version',
-    "torch": "pip install torch==2.13.0",
-    "jax": "pip install jax",
+    "cupy": "cupy-cuda13x (or cupy-cuda12x, by the driver's CUDA version)",
+    "torch": "torch==2.13.0",
+    "jax": "jax",
 }
 
 
@@ -33,7 +34,7 @@ def usable(name: str) -> Choice:
     if found is not None:
         return Choice(found.xp, found.asarray, found.numpy, None)
     if reason.startswith("ModuleNotFoundError") and name in _INSTALL:
-        reason = f"{name} is not installed. Install it with: {_INSTALL[name]}"
+        reason = f"{name} is not installed. Install it with: {sys.executable} -m pip install {_INSTALL[name]}"
     return Choice(None, None, None, reason)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-_INSTALL = {"torch": "pip install torch==2.13.0", "sklearn": "pip install scikit-learn"}
+_PACKAGES = {"torch": "torch==2.13.0", "sklearn": "scikit-learn"}
 
 
 def needs(*modules: str) -> None:
@@ -19,9 +19,9 @@ def needs(*modules: str) -> None:
     python = own / "bin" / "python"
     if python.exists() and Path(sys.prefix).resolve() != own and script.resolve().parent == ROOT / "scripts":
         os.execv(python, [str(python), *sys.argv])
-    install = " and ".join(_INSTALL.get(name, f"pip install {name}") for name in missing)
+    install = " ".join(_PACKAGES.get(name, name.replace("_", "-")) for name in missing)
     raise SystemExit(
-        f"{script.name}: {' and '.join(missing)} is not installed for {sys.executable}.\n"
-        f"Install it with: {install}\n"
+        f"{script.name}: {' and '.join(missing)} is not installed. "
+        f"Install it with: {sys.executable} -m pip install {install}\n"
         "or run ./scripts/test once: it makes .venv with all that the scripts need, and they find it by themselves."
     )
