@@ -77,6 +77,9 @@ FUNCTIONS = [
     _conv(3, (2, 2, 3, 4, 3), (3, 2, 2, 2, 2), (3,)),
     _conv(3, (2, 4, 4, 3, 3), (4, 4, 3, 3, 3), (4,), padding=1),
     _conv(3, (4, 3, 5, 3), (4, 2, 1, 2, 3), groups=2, stride=(1, 2, 1), padding=(0, 1, 1), dilation=(1, 2, 1)),
+    Function("conv_tbc", {"x": (5, 2, 3), "weight": (3, 3, 4), "bias": (4,)}),
+    Function("conv_tbc", {"x": (5, 2, 3), "weight": (2, 3, 4), "bias": (4,)}, {"pad": 2}),
+    Function("conv_tbc", {"x": (6, 1, 2), "weight": (1, 2, 1), "bias": (1,)}, {"pad": 1}),
     _transposed(1, (2, 3, 5), (3, 4, 3), (4,)),
     _transposed(1, (4, 5), (4, 1, 3), (2,), stride=3, output_padding=2, groups=2),
     _transposed(1, (2, 3, 5), (3, 4, 3), padding=2, dilation=2),
@@ -171,6 +174,7 @@ BAD_CALLS = [
     Bad(lambda: F.conv1d(f32(4, 8), f32(7, 2, 3), groups=2), "conv1d", "groups", "2", "divisor of 7", "groups=1"),
     Bad(lambda: F.conv1d(f32(4, 8), f32(7, 4, 3), f32(6)), "conv1d", "bias", "(6,)", "(7,)", "one number"),
     Bad(lambda: F.conv_transpose1d(f32(4, 8), f32(3, 2, 3)), "conv_transpose1d", "x", "4 channels", "3", "another"),
+    Bad(lambda: F.conv_tbc(f32(8, 2), f32(3, 2, 4), f32(4)), "conv_tbc", "x", "(8, 2)", "(T, N, C)", "permute"),
     Bad(lambda: F.unfold(f32(8, 8), 3), "unfold", "x", "2-d", "(N, C, H, W)", "x[None, ...]"),
     Bad(lambda: F.fold(f32(9), 4, 3), "fold", "x", "1-d", "(N, C * KH * KW, L)", "reshape"),
 ]

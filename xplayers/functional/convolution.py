@@ -31,6 +31,9 @@ __all__ = [
     "conv3d",
     "conv3d_backward",
     "conv3d_forward",
+    "conv_tbc",
+    "conv_tbc_backward",
+    "conv_tbc_forward",
     "conv_transpose1d",
     "conv_transpose1d_backward",
     "conv_transpose1d_forward",
@@ -161,6 +164,29 @@ def conv_transpose3d_backward(dy, cache, *, wanted=None):
     return _conv_transpose_backward(dy, cache, wanted)
 
 
+def conv_tbc_forward(x, weight, bias, pad=0):
+    """`conv1d_forward` with the axes in another order: x (T, N, C), weight (K, C, O), bias (O,) -> y (T', N, O), with
+    `pad` zeros before and behind along T.
+
+    Twin: torch.nn.functional.conv_tbc.
+    """
+    xp = array_namespace(x, weight, bias)
+    if x.ndim != 3 or weight.ndim != 3:
+        got = f"shape {x.shape} with weight {weight.shape}"
+        raise refusal("conv_tbc", "x", got, "shapes (T, N, C) and (K, C, O)", "permute the axes of x and weight")
+    x, weight = xp.permute_dims(x, (1, 2, 0)), xp.permute_dims(weight, (2, 1, 0))  # (N, C, T) and (O, C, K)
+    y, cache = conv1d_forward(x, weight, bias, 1, pad)
+    return xp.permute_dims(y, (2, 0, 1)), (cache,)
+
+
+def conv_tbc_backward(dy, cache, *, wanted=None):
+    """dy (T', N, O) -> dx (T, N, C), dweight (K, C, O), dbias (O,): the gradients of `conv_tbc_forward`."""
+    xp = array_namespace(dy)
+    dx, dweight, dbias = conv1d_backward(xp.permute_dims(dy, (1, 2, 0)), cache[0], wanted=wanted)
+    dx = None if dx is None else xp.permute_dims(dx, (2, 0, 1))
+    return dx, (None if dweight is None else xp.permute_dims(dweight, (2, 1, 0))), dbias
+
+
 def unfold_forward(x, kernel_size, dilation=1, padding=0, stride=1):
     """y[n, (c, k), l] = x[n, c, p(l) * stride - padding + k * dilation]: the windows of x as columns, 0 outside.
 
@@ -208,6 +234,7 @@ def fold_backward(dy, cache, *, wanted=None):
 
 
 conv1d, conv2d, conv3d = answer_of(conv1d_forward), answer_of(conv2d_forward), answer_of(conv3d_forward)
+conv_tbc = answer_of(conv_tbc_forward)
 conv_transpose1d = answer_of(conv_transpose1d_forward)
 conv_transpose2d = answer_of(conv_transpose2d_forward)
 conv_transpose3d = answer_of(conv_transpose3d_forward)
@@ -336,14 +363,14 @@ def _weight_gradient(x, dy, shape, stride, pairs, dilation, groups):
     (n, c), (n_out, c_in, *kernel), counts = x.shape[:2], shape, dy.shape[2:]
     rows = _rows(shape, stride)
     padded = _padded(x.shape[2:], pairs)
-    dw: list = []  # for each shift (O, C / groups * kernel[rows:])
+    dw = None  # for each shift (O, C / groups * kernel[rows:])
     for part in blocks(x, n, c * math.prod((*kernel[rows:], *padded[:rows], *counts[rows:]))):
         columns = _columns(x[part, ...], kernel, stride, pairs, dilation, groups, rows)
         d = _positions(dy[part, ...], groups, rows)
         runs = _runs(part, kernel, dilation, counts, rows)
         products = [xp.matmul(d, xp.matrix_transpose(columns[..., run])) for run in runs]
         dw = [a + b for a, b in zip(dw, products, strict=True)] if dw else products
-    if not dw:
+    if dw is None:
         return xp.zeros(shape, **like(x))
     dw = [xp.reshape(g, (n_out, c_in, *kernel[rows:])) for g in dw]
     return xp.stack(dw, axis=2) if rows else dw[0]

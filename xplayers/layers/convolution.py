@@ -89,7 +89,7 @@ class _Conv(Layer):
         self.parameter("bias", host_uniform(self.rng, (out_channels,), bound) if bias else None)
 
     @property
-    def _channels(self) -> tuple[int | None, int | None]:
+    def _channels(self) -> tuple[Any, Any]:
         if self.weight is UNSET:
             return None, None
         first, second = self.weight.shape[0], self.weight.shape[1] * self.groups
