@@ -839,7 +839,7 @@ FAULTS = [
         "x -= top; dx = None",
         "CrossEntropyLoss",
     ),
-    Fault("classification_loss._sum_pieces", "out = out + ", "out = ", "LinearCrossEntropyLoss"),
+    Fault("linear_loss._sum_pieces", "out = out + ", "out = ", "LinearCrossEntropyLoss"),
     Fault(
         "classification_loss.multi_margin_loss_backward", "-total(d, axis", "-0.5 * total(d, axis", "MultiMarginLoss"
     ),
@@ -874,13 +874,13 @@ FAULTS = [
         "LinearCrossEntropyLoss",
     ),
     Fault(
-        "layers.classification_loss.AdaptiveLogSoftmaxWithLoss.backward",
+        "layers.adaptive_loss.AdaptiveLogSoftmaxWithLoss.backward",
         "d if doutput is None else d - doutput",
         "d if doutput is None else d + doutput",
         "AdaptiveLogSoftmaxWithLoss",
     ),
     Fault(
-        "layers.classification_loss.AdaptiveLogSoftmaxWithLoss._head_target",
+        "layers.adaptive_loss.AdaptiveLogSoftmaxWithLoss._head_target",
         "self.shortlist_size - 1 + place",
         "self.shortlist_size",
         "AdaptiveLogSoftmaxWithLoss",

@@ -10,6 +10,7 @@ from .distance import *
 from .dropout import *
 from .embedding import *
 from .linear import *
+from .linear_loss import *
 from .loss import *
 from .normalization import *
 from .padding import *

@@ -1,6 +1,7 @@
 """The layers: torch.nn's names over the pairs of `functional`."""
 
 from .activation import *
+from .adaptive_loss import *
 from .attention import *
 from .classification_loss import *
 from .container import *
