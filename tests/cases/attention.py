@@ -350,10 +350,10 @@ FAULTS = [
     Fault("attention._attend_forward", "xp.where(top == -math.inf, vacant, ", "(", "MultiheadAttention(8,2)-"),
     Fault("attention._attend_forward", "s + attn_mask if", "s - attn_mask if", "MultiheadAttention(8,2)-"),
     Fault("attention._attend_forward", "xp.where(w > 0.0, p, -p)", "w", "MultiheadAttention(8,2,0.3)"),
-    Fault("attention._attend_backward", " - rows)", ")", "MultiheadAttention(8,2)"),
     Fault(
-        "attention._attend_backward", "rows + total(dw * w, axis=-1, keepdims=True)", "rows", "MultiheadAttention(8,2)"
+        "attention._attend_backward", "(dp - total(dp * p, axis=-1, keepdims=True))", "dp", "MultiheadAttention(8,2)"
     ),
+    Fault("attention._attend_backward", "dp if dw is None else dp + dw", "dp", "MultiheadAttention(8,2)"),
     Fault("attention._attend_backward", "dp if kept is None else dp * kept", "dp", "MultiheadAttention(8,2,0.3)"),
     Fault("attention._attend_backward", "k.shape) * scale", "k.shape)", "MultiheadAttention(8,2)"),
     Fault("attention._joined", "~(masks[0] | masks[1])", "~masks[0]", "MultiheadAttention(8,2)-"),

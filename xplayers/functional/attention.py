@@ -44,12 +44,12 @@ def _attend_forward(q, k, v, attn_mask, scale, dropout_p, vacant, mask, rng):
         w, _ = dropout_forward(p, dropout_p, True, mask=mask, rng=rng)
         signed, kept_by = xp.where(w > 0.0, p, -p), 0.0 if dropout_p == 1 else 1.0 / (1.0 - dropout_p)
     y = xp.matmul(w, v)
-    return (y, w), (q, k, v, y, signed, scale, kept_by)
+    return (y, w), (q, k, v, signed, scale, kept_by)
 
 
 def _attend_backward(dy, dw, cache, want):
     """dy (*, L, V), dw (*, L, S) or None -> dq, dk, dv and ds (*, L, S), that of what the softmax sees."""
-    q, k, v, y, signed, scale, kept_by = cache
+    q, k, v, signed, scale, kept_by = cache
     xp = array_namespace(q)
     p, kept, w = signed, None, signed
     if kept_by is not None:
@@ -60,11 +60,11 @@ def _attend_backward(dy, dw, cache, want):
     if want_v:
         dv = sum_to(xp.matmul(xp.matrix_transpose(w), dy), v.shape)
     if want_q or want_k or want_s:
-        dp = xp.matmul(dy, xp.matrix_transpose(v))  # (*, L, S), by w
-        rows = total(dy * y, axis=-1, keepdims=True)  # (*, L, 1): the sum of dp * w without a pass over (L, S)
-        if dw is not None:
-            dp, rows = dp + dw, rows + total(dw * w, axis=-1, keepdims=True)
-        ds = p * ((dp if kept is None else dp * kept) - rows)
+        dp = xp.matmul(dy, xp.matrix_transpose(v))  # (*, L, S)
+        dp = dp if dw is None else dp + dw
+        dp = dp if kept is None else dp * kept
+        # the rows' sums from dp itself, not from dy * y: where one key has all the weight, they cancel to the last bit
+        ds = p * (dp - total(dp * p, axis=-1, keepdims=True))
         if want_q:
             dq = sum_to(xp.matmul(ds, k), q.shape) * scale
         if want_k:

@@ -398,11 +398,11 @@ class Transformer(Layer):
         sizes = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias)
         norm = (d_model, layer_norm_eps, True, bias)
         if custom_encoder is None:
-            layer = TransformerEncoderLayer(*sizes, **where)
-            custom_encoder = TransformerEncoder(layer, num_encoder_layers, LayerNorm(*norm, **where))
+            encoder_layer = TransformerEncoderLayer(*sizes, **where)
+            custom_encoder = TransformerEncoder(encoder_layer, num_encoder_layers, LayerNorm(*norm, **where))
         if custom_decoder is None:
-            layer = TransformerDecoderLayer(*sizes, **where)
-            custom_decoder = TransformerDecoder(layer, num_decoder_layers, LayerNorm(*norm, **where))
+            decoder_layer = TransformerDecoderLayer(*sizes, **where)
+            custom_decoder = TransformerDecoder(decoder_layer, num_decoder_layers, LayerNorm(*norm, **where))
         self.encoder = custom_encoder
         self.decoder = custom_decoder
         for _, owner, name in self.parameter_slots():
