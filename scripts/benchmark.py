@@ -217,7 +217,7 @@ def measure(name: str, case: Case, rounds: int, ceilings: dict[str, float]) -> d
     }
 
 
-def best_time(f: Callable[[], Any], seconds: float = 0.5) -> float:
+def best_time(f: Callable[[], Any], seconds: float = 1.0) -> float:
     """The quickest of many runs: a ceiling is what the machine can do."""
     f()
     end, best = time.perf_counter() + seconds, float("inf")
@@ -394,7 +394,8 @@ def main(arguments: list[str] | None = None) -> None:
     ceilings = measure_ceilings()
     info = machine(asked.threads)
     result: dict[str, Any] = {"machine": info, "ceilings": ceilings, "conditions": conditions(info, ceilings)}
-    print(*result["conditions"], "", line(HEADER), sep="\n")
+    pools = ", ".join(f"{p['internal_api']} {p['version'] or ''}: {p['num_threads']}" for p in info["pools"])
+    print(*result["conditions"], f"threads of each pool: {pools}", "", line(HEADER), sep="\n")
     result["rows"] = []
     for name, case in ROWS.items():
         if (asked.quick and not re.search(QUICK, name)) or (asked.only and not re.search(asked.only, name)):
