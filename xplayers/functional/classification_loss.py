@@ -71,7 +71,8 @@ def nll_loss_forward(x, target, weight=None, ignore_index=-100, reduction="mean"
 
     x (N, C, *) or (C,) of log-probabilities, target (N, *) or () of labels, weight (C,) -> y (), or (N, *) for
     reduction 'none'. A row whose label is ignore_index counts for nothing; the mean of no rows is NaN.
-    Errors: IndexError of the library for a label out of range (NaN on jax). Twin: torch.nn.functional.nll_loss.
+    Errors: IndexError of the library for a label out of range (NaN on jax; CuPy does not look).
+    Twin: torch.nn.functional.nll_loss.
     Source: Fisher, On the mathematical foundations of theoretical statistics (1922).
     """
     xp, axis = array_namespace(x, target, weight), _class_axis(x)
@@ -105,7 +106,8 @@ def cross_entropy_forward(x, target, weight=None, ignore_index=-100, reduction="
     For probabilities t, q_c = w_c ((1 - e) t_c + e / C), and 'mean' divides by the number of rows.
     x (N, C, *) or (C,), target (N, *) or () of integers or (N, C, *) or (C,) of floats, weight (C,) -> y (), or (N, *)
     or () for reduction 'none'. The mean of no rows is NaN.
-    Errors: IndexError of the library for a label out of range (NaN on jax). Twin: torch.nn.functional.cross_entropy.
+    Errors: IndexError of the library for a label out of range (NaN on jax; CuPy does not look).
+    Twin: torch.nn.functional.cross_entropy.
     Source: Bridle, Training stochastic model recognition algorithms as networks (1990); Szegedy et al., Rethinking the
     Inception architecture (2015).
     """
@@ -197,7 +199,7 @@ def multi_margin_loss_forward(x, target, p=1, margin=1.0, weight=None, reduction
     """y = w sum of max(margin - x[label] + x[c], 0)^p / C over the other classes c, w the label's weight; reduced.
 
     x (N, C) or (C,), target (N,) or () of labels, p 1 or 2, weight (C,) -> y (), or (N,) for reduction 'none'.
-    Errors: IndexError of the library for a label out of range (NaN on jax).
+    Errors: IndexError of the library for a label out of range (NaN on jax; CuPy does not look).
     Twin: torch.nn.functional.multi_margin_loss.
     Source: Crammer, Singer, On the algorithmic implementation of multiclass kernel-based vector machines (2001).
     """

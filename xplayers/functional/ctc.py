@@ -53,7 +53,8 @@ def ctc_loss_forward(log_probs, targets, input_lengths, target_lengths, blank=0,
     log_probs (T, N, C) or (T, C); targets (N, S), or one after another (sum of target_lengths,); the lengths (N,) or
     (), as arrays or as numbers -> y (), or (N,) or () for reduction 'none'. A target that is too long for its input
     costs infinity, or with `zero_infinity` nothing. Targets one after another are quicker with lengths as numbers.
-    Errors: IndexError of the library for a label out of range (NaN on jax). Twin: torch.nn.functional.ctc_loss.
+    Errors: IndexError of the library for a label out of range (NaN on jax; CuPy does not look).
+    Twin: torch.nn.functional.ctc_loss.
     Source: Graves et al., Connectionist temporal classification (2006).
     """
     xp = array_namespace(log_probs, targets)
