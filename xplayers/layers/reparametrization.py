@@ -6,7 +6,6 @@ these by their dotted names, which are torch's: `parametrizations.weight.origina
 `weight_norm`; `parametrizations.weight.original`, `.0._u` and `.0._v` of `spectral_norm`. Build optimizers afterwards.
 """
 
-import functools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,8 +156,8 @@ class _SpectralNorm(_Parametrization):
         for i, size in enumerate(weight.shape):
             m *= size if i != dim else 1
         here = {"device": device(weight), "dtype": weight.dtype}
-        start = (convert(host_normal(rng, (size,)), array_namespace(weight), **here) for size in (n, m))
-        _, cache = F.spectral_norm_forward(weight, *start, dim, 15, eps)
+        u, v = (convert(host_normal(rng, (size,)), array_namespace(weight), **here) for size in (n, m))
+        _, cache = F.spectral_norm_forward(weight, u, v, dim, 15, eps)
         vectors = _Vectors(*F.spectral_norm_vectors(cache))
         if name in host._settled:
             vectors._settled.update(("_u", "_v"))
@@ -210,14 +209,11 @@ _standing = _Standing()
 @contextmanager
 def _stand_in(layer: Layer, values: dict[str, Array]) -> Iterator[dict[str, Array]]:
     key = id(layer)
-    held = _standing.values.get(key), _standing.gradients.get(key)
     _standing.values[key], _standing.gradients[key] = values, {}
     try:
         yield _standing.gradients[key]
     finally:
         del _standing.values[key], _standing.gradients[key]
-        if held[0] is not None and held[1] is not None:
-            _standing.values[key], _standing.gradients[key] = held
 
 
 class _Reparametrized(Layer):
@@ -281,9 +277,14 @@ class _Reparametrized(Layer):
         return _blank, (self._host,), self.__getstate__()
 
 
-@functools.cache
+_classes: dict[Any, type[Layer]] = {}
+
+
 def _with_parametrizations(host: type[Layer]) -> type[Layer]:
-    return type(host.__name__, (_Reparametrized, host), {"__doc__": host.__doc__, "_host": host})
+    """The one subclass of a layer's class that computes parameters; it goes by the same name."""
+    if host not in _classes:
+        _classes[host] = type(host.__name__, (_Reparametrized, host), {"__doc__": host.__doc__, "_host": host})
+    return _classes[host]
 
 
 def _blank(host: type[Layer]) -> Layer:

@@ -25,19 +25,14 @@ class Slot(NamedTuple):
     @property
     def value(self) -> Array | None:
         """The array that stands there now, None where there is none."""
-        if self.name not in self.layer._parameters:
-            raise self._refusal(
-                "params",
-                f"'{self.name}', which is no parameter of it any longer",
-                f"one of {list(self.layer._parameters)}",
-                "build the optimizer after the layer's parameters have their names, as after weight_norm(layer)",
-            )
+        self._refuse_lost()
         value = self.layer.__dict__[self.name]
         return None if value is UNSET else value
 
     @property
     def gradient(self) -> Array | None:
         """The gradient that has gathered there, None before a backward and for a frozen parameter."""
+        self._refuse_lost()
         gradient = self.layer._grads.get(self.name)
         value = None if gradient is None or self.name in self.layer._frozen else self.value
         if value is None or gradient is None:
@@ -58,6 +53,15 @@ class Slot(NamedTuple):
 
     def put_gradient(self, gradient: Array) -> None:
         self.layer._grads[self.name] = gradient
+
+    def _refuse_lost(self) -> None:
+        if self.name not in self.layer._parameters:
+            raise self._refusal(
+                "params",
+                f"'{self.name}', which is no parameter of it any longer",
+                f"one of {list(self.layer._parameters)}",
+                "build the optimizer after the layer's parameters have their names, as after weight_norm(layer)",
+            )
 
     def _refusal(self, argument: str, got: str, expected: str, mend: str) -> Exception:
         return refusal(f"{self.layer.title}, parameter '{self.key}'", argument, got, expected, mend)
