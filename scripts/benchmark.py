@@ -361,7 +361,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
 def compared(result: dict[str, Any], old: dict[str, Any]) -> list[str]:
     """The ratios now and in an older run."""
     before = {row["name"]: row["ratio"] for row in old["rows"]}
-    lines = [f"against {old['machine']['date']}, {old['machine']['cpu']}, {old['machine']['threads']} threads:"]
+    then, now = ({k: r["machine"][k] for k in ("cpu", "threads", "blas", "torch")} for r in (old, result))
+    other = "".join(f"  ({k} was {then[k]}, is {now[k]})" for k in now if now[k] != then[k])
+    lines = [f"against {old['machine']['date']}:{other}"]
     for row in result["rows"]:
         if row["name"] in before:
             change = row["ratio"] / before[row["name"]] - 1
