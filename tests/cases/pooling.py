@@ -72,6 +72,7 @@ LAYERS = [
         )
     ),
     Case("MaxPool2d", (3, 2, 1), inputs=(values(_TIED),), skip={"derivative_along_a_direction": "ties"}),
+    Case("AdaptiveMaxPool2d", (3, True), inputs=(values(_TIED),), skip={"derivative_along_a_direction": "ties"}),
     Case("MaxPool2d", (3, 2, 1), inputs=(values(_EXTREME),), skip={"derivative_along_a_direction": "infinities"}),
     Case("MaxPool2d", ((7, 8),), inputs=(distinct(2, 3, 9, 8),)),
     *(
@@ -302,7 +303,7 @@ FAULTS = [
     Fault("pooling._add_taps", ".add(piece)", ".set(piece)", "MaxPool"),
     Fault("pooling._add_taps", "slice(step.padding, step.padding + step.size)", "slice(0, step.size)", "MaxPool2d(3"),
     Fault("pooling._max_along", "xp.maximum", "xp.minimum", "MaxPool1d(2"),
-    Fault("pooling._argmax", "(value > y)", "(value >= y)", "AdaptiveMaxPool2d,AdaptiveMaxPool1d,MaxUnpool"),
+    Fault("pooling._argmax", "(value > y)", "(value >= y)", "AdaptiveMaxPool2d(3,True)"),
     Fault("pooling._put", "index_add(flat", "index_add(flat + 1.0", "AdaptiveMaxPool2d"),
     Fault("pooling._counts", "step.padding if include_pad else 0", "step.padding", "AvgPool2d"),
     Fault("pooling._counts", "step.size + pad", "10**9", "AvgPool2d"),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import array_api_extra as xpx
 
-from xplayers.arrays import accumulator, array_namespace, device, index_add, like, total, uniform
+from xplayers.arrays import accumulator, array_namespace, blocks, device, index_add, like, total, uniform
 from xplayers.errors import refusal
 
 from .pair import accelerable, answer_of, follows_cache, wants
@@ -205,6 +205,14 @@ def _give_to_winners(dy, t, axis, step):
     The scan takes a tap where it is larger than all before it, is NaN, or is the first that is no padding.
     """
     xp = array_namespace(dy, t)
+    if step.count == 1 and step.dilation == 1:
+        seen = t[_along(axis, slice(0, max(0, step.start(0) + step.kernel)))]
+        places = xp.arange(step.size, device=device(t))
+        places = xp.reshape(places, (step.size, *(1,) * (-axis - 1)))
+        behind_nan = xp.astype(seen != seen, places.dtype) * (places[: seen.shape[axis], ...] + 1)
+        behind_nan = xp.max(behind_nan, axis=axis, keepdims=True)
+        winner = xp.where(behind_nan > 0, behind_nan - 1, xp.argmax(seen, axis=axis, keepdims=True))
+        return dy * xp.astype(places == winner, dy.dtype)
     taps = _taps(t, axis, step, -math.inf)
     best, takes = taps[0], []
     first = _first_inside(step, 0)
@@ -314,6 +322,17 @@ def _max_pool_backward(dy, cache, *, wanted=None):
         return array_namespace(x).zeros_like(x)
     if steps is None:
         return _put(dy, indices, x.shape, n)
+    xp = array_namespace(x)
+    p = math.prod(x.shape[:-n])
+    planes, d = xp.reshape(x, (p, *x.shape[-n:])), xp.reshape(dy, (p, *dy.shape[-n:]))
+    each = math.prod(x.shape[-n:]) // max(step.kernel for step in steps)  # about what one tap sees
+    parts = [_give_back(d[b, ...], planes[b, ...], steps) for b in blocks(x, p, each)]
+    return xp.reshape(xp.concat(parts) if len(parts) != 1 else parts[0], x.shape) if parts else xp.zeros_like(x)
+
+
+def _give_back(dy, x, steps):
+    """The gradient of max pooling by steps, of a few planes at once."""
+    n = len(steps)
     stages = [x]  # innermost axis first: so the first maximum in the order of memory wins
     for axis in range(-1, -n, -1):
         stages.append(_max_along(stages[-1], axis, steps[axis]))
