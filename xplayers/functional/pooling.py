@@ -84,21 +84,21 @@ __all__ = [
 
 
 class Step(NamedTuple):
-    """The windows along one axis: `count` of them, window o starting at o * stride - padding in an input of `size`."""
+    """The `windows` along an axis of `size`: window o starts at o * stride - padding."""
 
     size: int
     kernel: int
     stride: int
     padding: int
     dilation: int
-    count: int
+    windows: int
 
     def start(self, o):
         return o * self.stride - self.padding
 
     def sources(self):
         """For each window the elements that it sees, padding left out."""
-        windows = ([self.start(o) + i * self.dilation for i in range(self.kernel)] for o in range(self.count))
+        windows = ([self.start(o) + i * self.dilation for i in range(self.kernel)] for o in range(self.windows))
         return [[r for r in window if 0 <= r < self.size] for window in windows]
 
 
@@ -160,9 +160,9 @@ def _along(axis, where):
 
 
 def _taps(t, axis, step, fill):
-    """The kernel's taps along one axis, each (..., count, ...): views of t, padded with `fill` if need be."""
+    """The kernel's taps along one axis, each (..., windows, ...): views of t, padded with `fill` if need be."""
     xp = array_namespace(t)
-    right = max(0, step.start(step.count - 1) + step.dilation * (step.kernel - 1) + 1 - step.size)
+    right = max(0, step.start(step.windows - 1) + step.dilation * (step.kernel - 1) + 1 - step.size)
     if step.padding or right:
         edge = [list(t.shape) for _ in range(2)]
         edge[0][axis], edge[1][axis] = step.padding, right
@@ -172,7 +172,7 @@ def _taps(t, axis, step, fill):
 
 
 def _tap_slices(step):
-    span = step.stride * (step.count - 1) + 1
+    span = step.stride * (step.windows - 1) + 1
     return [slice(i, i + span, step.stride) for i in range(0, step.kernel * step.dilation, step.dilation)]
 
 
@@ -194,25 +194,19 @@ def _add_taps(pieces, axis, step):
 
 def _max_along(t, axis, step):
     xp = array_namespace(t)
-    if step.count == 1 and step.dilation == 1:
+    if step.windows == 1 and step.dilation == 1:
         return xp.max(t[_along(axis, slice(0, max(0, step.start(0) + step.kernel)))], axis=axis, keepdims=True)
     return functools.reduce(xp.maximum, _taps(t, axis, step, -math.inf))
 
 
 def _give_to_winners(dy, t, axis, step):
-    """The gradient of `_max_along`: dy (..., count, ...) goes to the tap that torch's scan of the window ends on.
+    """The gradient of `_max_along`: dy (..., windows, ...) goes to the tap that torch's scan of the window ends on.
 
     The scan takes a tap where it is larger than all before it, is NaN, or is the first that is no padding.
     """
     xp = array_namespace(dy, t)
-    if step.count == 1 and step.dilation == 1:
-        seen = t[_along(axis, slice(0, max(0, step.start(0) + step.kernel)))]
-        places = xp.arange(step.size, device=device(t))
-        places = xp.reshape(places, (step.size, *(1,) * (-axis - 1)))
-        behind_nan = xp.astype(seen != seen, places.dtype) * (places[: seen.shape[axis], ...] + 1)
-        behind_nan = xp.max(behind_nan, axis=axis, keepdims=True)
-        winner = xp.where(behind_nan > 0, behind_nan - 1, xp.argmax(seen, axis=axis, keepdims=True))
-        return dy * xp.astype(places == winner, dy.dtype)
+    if step.windows == 1 and step.dilation == 1:
+        return _give_to_argmax(dy, t, axis, step)
     taps = _taps(t, axis, step, -math.inf)
     best, takes = taps[0], []
     first = _first_inside(step, 0)
@@ -220,7 +214,7 @@ def _give_to_winners(dy, t, axis, step):
         take = (tap > best) | (tap != tap)
         before, first = first, _first_inside(step, i)
         if first < before:  # windows that start in the padding
-            o = xp.reshape(xp.arange(step.count, device=device(t)), (step.count, *(1,) * (-axis - 1)))
+            o = xp.reshape(xp.arange(step.windows, device=device(t)), (step.windows, *(1,) * (-axis - 1)))
             take = take | ((o >= first) & (o < before))
         takes.append(take)
         best = xp.maximum(best, tap) if i + 1 < step.kernel else None
@@ -231,6 +225,17 @@ def _give_to_winners(dy, t, axis, step):
         given = take if given is None else given | take
     pieces.append(dy if given is None else dy * xp.astype(~given, dy.dtype))
     return _add_taps(reversed(pieces), axis, step)
+
+
+def _give_to_argmax(dy, t, axis, step):
+    """The same for the only window: dy (..., 1, ...) goes to the first maximum, or to the last NaN."""
+    xp = array_namespace(dy, t)
+    seen = t[_along(axis, slice(0, max(0, step.start(0) + step.kernel)))]
+    places = xp.reshape(xp.arange(step.size, device=device(t)), (step.size, *(1,) * (-axis - 1)))
+    behind_nan = xp.astype(seen != seen, places.dtype) * (places[: seen.shape[axis], ...] + 1)
+    behind_nan = xp.max(behind_nan, axis=axis, keepdims=True)
+    winner = xp.where(behind_nan > 0, behind_nan - 1, xp.argmax(seen, axis=axis, keepdims=True))
+    return dy * xp.astype(places == winner, dy.dtype)
 
 
 def _first_inside(step, i):
@@ -545,15 +550,15 @@ def _avg_pool_forward(
 
 def _counts(step, include_pad):
     pad = step.padding if include_pad else 0
-    starts = [step.start(o) for o in range(step.count)]
+    starts = [step.start(o) for o in range(step.windows)]
     return [min(start + step.kernel, step.size + pad) - max(start, -pad) for start in starts]
 
 
 def _quickest(step):
     """Few long windows are summed one by one, many short ones tap by tap."""
-    if isinstance(step, Runs) or step.count >= step.kernel:
+    if isinstance(step, Runs) or step.windows >= step.kernel:
         return step
-    starts = [step.start(o) for o in range(step.count)]
+    starts = [step.start(o) for o in range(step.windows)]
     return Runs(step.size, [(max(0, start), min(step.size, start + step.kernel)) for start in starts])
 
 

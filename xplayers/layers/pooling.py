@@ -383,7 +383,7 @@ class _MaxUnpool(_Pooling):
     def arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("kernel_size", "stride", "padding")}
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, x: Array, indices: Array, output_size: tuple[int, ...] | None = None, *, tape: Tape | None = None
     ) -> Array:
         self.expect_planes(x)
