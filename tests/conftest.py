@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,18 @@ def score(request):
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--all"):
-        slow = [i for i in items if i.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [i for i in items if not i.get_closest_marker("slow")]
+        left = [i for i in items if i.get_closest_marker("slow") or _beyond_the_spread(i)]
+        config.hook.pytest_deselected(items=left)
+        chosen = set(items) - set(left)
+        items[:] = [i for i in items if i in chosen]
+
+
+def _beyond_the_spread(item):
+    """Compiling takes jax seconds a row: CI runs every fifth, the same ones each time."""
+    spec = getattr(item, "callspec", None)
+    if spec is None or spec.params.get("backend") != "jax" or not {"case", "row"} & spec.params.keys():
+        return False
+    return zlib.crc32(item.name.encode()) % 5 != 0
 
 
 @pytest.hookimpl(hookwrapper=True)
