@@ -19,7 +19,6 @@ NO_LAYER = {
     "Buffer": "layers hold plain arrays",
     "UninitializedBuffer": LAZY,
     "DataParallel": "splits a batch over devices; belongs to training, not to layers",
-    "NLLLoss2d": "deprecated in torch in favour of NLLLoss",
     "ParameterList": "a layer names its parameters",
     "ParameterDict": "a layer names its parameters",
     "CrossMapLRN2d": "an old form of LocalResponseNorm, kept in torch for old files",

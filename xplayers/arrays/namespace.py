@@ -140,7 +140,7 @@ def accumulator(x: Array) -> Any:
 
 
 @functools.cache
-def _is_half(kind: type, dtype: Any) -> bool:
+def _is_half(kind: Any, dtype: Any) -> bool:
     return str(dtype).endswith("float16")
 
 

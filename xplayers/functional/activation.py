@@ -100,7 +100,7 @@ def times_dy(derivative):
     backward.__doc__ = (
         f"dy (*) -> dx (*): dy times the derivative, the gradient of `{forward}`.\n\n{derivative.__doc__}"
     )
-    backward.__signature__ = inspect.signature(lambda dy, cache, *, wanted=None: None)  # type: ignore[attr-defined]
+    backward.__signature__ = inspect.signature(lambda dy, cache, *, wanted=None: None)
     return follows_cache(backward)
 
 

@@ -177,9 +177,9 @@ class Concat(_Ordered):
 class ModuleList(_Ordered):
     """A list of layers, which its owner calls itself. Twin: torch.nn.ModuleList."""
 
-    def __init__(self, modules: Iterable[Layer] = ()) -> None:
+    def __init__(self, modules: Iterable[Layer] | None = None) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(modules or ())
 
     def insert(self, index: int, layer: Layer) -> None:
         layers = list(self)
@@ -195,9 +195,9 @@ class ModuleList(_Ordered):
 class ModuleDict(Layer):
     """A dictionary of layers, which its owner calls itself. Twin: torch.nn.ModuleDict."""
 
-    def __init__(self, modules: Mapping[str, Layer] | Iterable[tuple[str, Layer]] = ()) -> None:
+    def __init__(self, modules: Mapping[str, Layer] | Iterable[tuple[str, Layer]] | None = None) -> None:
         super().__init__()
-        self.update(modules)
+        self.update(modules or {})
 
     def update(self, modules: Mapping[str, Layer] | Iterable[tuple[str, Layer]]) -> None:
         for name, layer in dict(modules).items():
