@@ -136,11 +136,11 @@ def _is_kind(xp: Any, kind: str, dtype: Any) -> bool:
 
 def accumulator(x: Array) -> Any:
     """The dtype to accumulate in: float32 for the half precisions, the array's own otherwise."""
-    return array_namespace(x).float32 if _is_half(type(x.dtype), x.dtype) else x.dtype
+    return array_namespace(x).float32 if _is_half(array_namespace(x), x.dtype) else x.dtype
 
 
 @functools.cache
-def _is_half(kind: Any, dtype: Any) -> bool:
+def _is_half(xp: Any, dtype: Any) -> bool:
     return str(dtype).endswith("float16")
 
 
