@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.testing._internal.common_modules import module_db
 
 import xplayers as xpl
+from tests import backends
 from tests.cases import seeded
 from tests.oracle import _differentiate, flat, share_of_tolerance, to_torch
 from xplayers.arrays import is_array
@@ -247,3 +248,38 @@ def test_exceptions_are_few():
     assert len(EXCEPTIONS) <= total / 100
     for name in {n for n, _ in EXCEPTIONS}:
         assert sum(1 for n, _ in EXCEPTIONS if n == name) < len(samples(name)), f"the whole of {name} is excepted"
+
+
+REFUSED = sorted(n for n, m in MODULES.items() if m.module_error_inputs_func)
+NOT_REFUSED: dict[tuple[str, int], str] = {
+    # (module, number of the error input): reason why we take it
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_torch_refuses_is_refused_in_our_words(name):
+    module = MODULES[name]
+    found = module.module_error_inputs_func(
+        module, device="cpu", dtype=torch.float64, requires_grad=False, training=True
+    )
+    backend = backends.load("numpy")[0]
+    taken = []
+    for i, error in enumerate(found):
+        given = error.module_error_input
+        constructor, forward = given.constructor_input, given.forward_input
+        kwargs = {k: _host(v) for k, v in constructor.kwargs.items() if k not in ("device", "dtype")}
+        try:
+            layer = getattr(xpl, name)(*arrays(_host(constructor.args), backend), **kwargs)
+            if layer.params:  # settled where torch's parameters are: in float64
+                layer.to(dtype=np.dtype("float64"))
+            if forward is not None:
+                layer(*arrays(_host(tuple(forward.args)), backend), **_host(dict(forward.kwargs)))
+        except (ValueError, TypeError) as e:
+            assert "Mend: " in str(e), f"error input {i}: not in words of our own: {e}"
+            continue
+        except IndexError:  # an index out of range is the library's to refuse: looking at values waits for a GPU
+            assert "index out of range" in error.error_regex
+            continue
+        if (name, i) not in NOT_REFUSED:
+            taken.append(f"error input {i} is taken: torch says {error.error_regex}")
+    assert not taken, "\n".join(taken)
