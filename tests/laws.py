@@ -353,10 +353,10 @@ def batches_of_none_and_one(bench: Bench) -> None:
     if len(sizes) != 1 or bench.drawn.arrays or bench.case.skip.get("batch"):
         return
     (n,) = sizes
-    for size in (0, 1):
-        if size >= n:
+    for few in (0, 1):
+        if few >= n:
             continue
-        cut = Drawn(bench.drawn.state, _map_tree(lambda a, s=size: a[:s], bench.drawn.inputs), {})
+        cut = Drawn(bench.drawn.state, _map_tree(lambda a, s=few: a[:s], bench.drawn.inputs), {})
         for training in (True, False):
             try:
                 answer = run_module(replace(bench.case), cut, training)
@@ -365,21 +365,21 @@ def batches_of_none_and_one(bench: Bench) -> None:
             layer = bench.layer(training)
             tape = xpl.Tape()
             y = layer(*bench.inputs(cut), tape=tape)
-            bench.close_trees(y, answer.y, f"output of a batch of {size}")
+            bench.close_trees(y, answer.y, f"output of a batch of {few}")
             if any(d is not None for d in flat(answer.dy)):
                 dx = layer.backward(bench.upstream(answer), tape=tape)
                 got = [g for g in flat(dx) if g is not None]
                 skip = bench.targets(layer)
                 first = [a for i, t in enumerate(cut.inputs) if i not in skip for a in flat(t)]
                 wants = [a.shape for a in first if a is not None and a.dtype.kind == "f"]
-                assert [g.shape for g in got] == wants, f"gradient of a batch of {size}"
-                if size:
+                assert [g.shape for g in got] == wants, f"gradient of a batch of {few}"
+                if few:
                     flat_inputs = [i for i, t in enumerate(cut.inputs) for _ in flat(t)]
                     torch_gradients = [
                         g for i, g in zip(flat_inputs, answer.inputs, strict=True) if i not in skip and g is not None
                     ]
                     for g, w in zip(got, torch_gradients, strict=True):
-                        bench.close(g, w, f"gradient of a batch of {size}")
+                        bench.close(g, w, f"gradient of a batch of {few}")
 
 
 @law

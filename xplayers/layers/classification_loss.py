@@ -107,6 +107,9 @@ class CrossEntropyLoss(_Labelled):
             mend = "pass probabilities as floats, or labels without the axis of the classes"
             got = f"dtype {target.dtype} in the shape of the scores, {tuple(shape)}"
             raise self.refusal("target", got, "floating probabilities", mend, TypeError)
+        elif self.ignore_index is not None and self.ignore_index >= 0:
+            mend = "leave ignore_index out, or pass labels"
+            raise self.refusal("ignore_index", repr(self.ignore_index), "None, as the target is floating", mend)
 
     def forward(self, x: Array, target: Array, *, tape: Tape | None = None) -> Array:
         self.check(x, target)

@@ -104,7 +104,7 @@ class Loss(Layer):
             )
 
     def expect_positive(self, argument: str, value: float, zero: bool = False) -> None:
-        if not (value >= 0 if zero else value > 0):
+        if not isinstance(value, int | float) or not (value >= 0 if zero else value > 0):
             kind = "a number not under 0" if zero else "a positive number"
             raise self.refusal(argument, repr(value), kind, f"pass {argument}=1.0")
 

@@ -47,6 +47,9 @@ class _ChannelNorm(Layer):
                 "a non-negative integer",
                 f"pass the number of channels, as in {type(self).__name__}(3)",
             )
+        if not eps > 0:
+            where = f"{type(self).__name__}({num_features})"
+            raise refusal(where, "eps", repr(eps), "a positive number", "leave eps at its default, 1e-5")
         self.eps = eps
         self.momentum = momentum
         self.affine = affine
