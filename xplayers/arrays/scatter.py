@@ -24,7 +24,8 @@ def one_hot(index: Array, n: int, dtype: object) -> Array:
 def take_along(x: Array, index: Array, axis: int) -> Array:
     """x (.., n, ..), index (.., m, ..) of integers along the axis -> (.., m, ..): the elements of x that it names."""
     xp = array_namespace(x, index)
-    index = xp.astype(index, xp.int64) if aac.is_torch_namespace(xp) else index
+    if aac.is_torch_namespace(xp):  # its take_along_dim takes an index out of range modulo n
+        return x.gather(axis, xp.astype(index, xp.int64))
     return xp.take_along_axis(x, index, axis=axis)
 
 
