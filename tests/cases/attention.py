@@ -351,7 +351,7 @@ FAULTS = [
     Fault("attention._attend_forward", "s + attn_mask if", "s - attn_mask if", "MultiheadAttention(8,2)-"),
     Fault("attention._attend_forward", "xp.where(w > 0.0, p, -p)", "w", "MultiheadAttention(8,2,0.3)"),
     Fault(
-        "attention._attend_backward", "(dp - total(dp * p, axis=-1, keepdims=True))", "dp", "MultiheadAttention(8,2)"
+        "attention._attend_backward", "ds -= p * total(ds, axis=-1, keepdims=True)", "pass", "MultiheadAttention(8,2)"
     ),
     Fault("attention._attend_backward", "dp if dw is None else dp + dw", "dp", "MultiheadAttention(8,2)"),
     Fault("attention._attend_backward", "dp if kept is None else dp * kept", "dp", "MultiheadAttention(8,2,0.3)"),

@@ -35,10 +35,10 @@ def _attend_forward(q, k, v, attn_mask, scale, dropout_p, vacant, mask, rng):
         s = s + attn_mask if is_floating(attn_mask) else xp.where(attn_mask, s, -math.inf)
     if size(s):
         top = xp.max(s, axis=-1, keepdims=True)
-        s = s - xp.where(top == -math.inf, vacant, xp.where(top == math.inf, math.nan, top))
+        s -= xp.where(top == -math.inf, vacant, xp.where(top == math.inf, math.nan, top))  # s and p are of this call
     p = xp.exp(s)
     sums = total(p, axis=-1, keepdims=True)
-    p = p / xp.where(sums == 0.0, 1.0, sums)
+    p /= xp.where(sums == 0.0, 1.0, sums)
     w, signed, kept_by = p, p, None
     if dropout_p or mask is not None:
         w, _ = dropout_forward(p, dropout_p, True, mask=mask, rng=rng)
@@ -64,7 +64,8 @@ def _attend_backward(dy, dw, cache, want):
         dp = dp if dw is None else dp + dw
         dp = dp if kept is None else dp * kept
         # the rows' sums from dp itself, not from dy * y: where one key has all the weight, they cancel to the last bit
-        ds = p * (dp - total(dp * p, axis=-1, keepdims=True))
+        ds = dp * p
+        ds -= p * total(ds, axis=-1, keepdims=True)
         if want_q:
             dq = sum_to(xp.matmul(ds, k), q.shape) * scale
         if want_k:
