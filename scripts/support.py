@@ -74,7 +74,8 @@ def written(result: dict[str, Any]) -> str:
     return (
         f"Written by `python scripts/support.py` on {date} ({host}; rows {fingerprint()}).\n\n"
         f"{backends_table(result)}\n\n<details><summary>Every layer on every backend: float64, float32, float16 "
-        f"(✓ passes, – left out: the library or torch does not compute it)</summary>\n\n{support_table(result)}\n\n</details>"
+        "(✓ passes, – left out: the library or torch does not compute it)</summary>\n\n"
+        f"{support_table(result)}\n\n</details>"
     )
 
 
