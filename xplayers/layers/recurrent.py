@@ -89,6 +89,10 @@ class _Recurrent(_Sizes):
         self.dropout = dropout
         self.bidirectional = bidirectional
         self.proj_size = proj_size
+        for name, flag in (("bias", bias), ("batch_first", batch_first)):
+            if not isinstance(flag, bool):
+                mend = f"pass {name}=True or {name}=False"
+                raise self.refusal(name, repr(flag), "a bool", mend, TypeError)
         self._expect_count("input_size", input_size)
         self._expect_count("hidden_size", hidden_size)
         self._expect_count("num_layers", num_layers)
@@ -145,7 +149,6 @@ class _Recurrent(_Sizes):
                 mend = "cut x at its end, or add the axis of the batch"
                 raise self.refusal("lengths", "lengths of one sample without a batch", "None", mend)
             if is_array(lengths):
-                self.door(x, lengths)
                 if not is_integer(lengths):
                     mend = "cast lengths to an integer dtype"
                     raise self.refusal("lengths", f"dtype {lengths.dtype}", "an integer dtype", mend, TypeError)
@@ -155,6 +158,9 @@ class _Recurrent(_Sizes):
             shape = tuple(lengths.shape) if is_array(lengths) else (len(lengths),)
             if shape != n:
                 raise self.refusal("lengths", f"shape {shape}", f"shape {n}, one a sample", "pass one length a sample")
+            steps = x.shape[1 if self.batch_first else 0]
+            if not is_array(lengths) and not all(1 <= i <= steps for i in lengths):  # an array's values stay unseen
+                raise self.refusal("lengths", f"{lengths}", f"lengths from 1 to {steps}", "leave empty sequences out")
 
     def forward(
         self, x: Array, hx: Any = None, lengths: Any = None, *, mask: Array | None = None, tape: Tape | None = None
