@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-DTYPES = ("float64", "float32", "float16")
+DTYPES = ("float64", "float32", "float16", "bfloat16")
 BACKENDS = ("numpy", "numpy-readonly", "strict", "strict-device1", "torch", "torch-cuda", "jax", "cupy")
 MARKS = {"passed": "✓", "left out": "–", "failed": "✗"}
 
@@ -58,7 +58,7 @@ def backends_table(result: dict[str, Any]) -> str:
 
 
 def support_table(result: dict[str, Any]) -> str:
-    """One row a layer; a cell has one mark for each of float64, float32 and float16."""
+    """One row a layer; a cell has one mark for each of float64, float32, float16 and bfloat16."""
     ran = [b for b in BACKENDS if any(b in held for held in result["support"].values())]
     lines = ["| layer | " + " | ".join(ran) + " |", "|---" * (len(ran) + 1) + "|"]
     for layer in sorted(result["support"]):
@@ -73,7 +73,7 @@ def written(result: dict[str, Any]) -> str:
     host = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     return (
         f"Written by `python scripts/support.py` on {date} ({host}; rows {fingerprint()}).\n\n"
-        f"{backends_table(result)}\n\n<details><summary>Every layer on every backend: float64, float32, float16 "
+        f"{backends_table(result)}\n\n<details><summary>Every layer on every backend: float64, float32, float16, bfloat16 "
         "(✓ passes, – left out: the library or torch does not compute it)</summary>\n\n"
         f"{support_table(result)}\n\n</details>"
     )

@@ -13,9 +13,14 @@ from typing import Any
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # before jax is imported: float64 is what is compared
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiling is what takes the time here
 
+import contextlib
+
 import numpy as np
 
-from xplayers.arrays import device, namespace_of_module, to_numpy
+with contextlib.suppress(ImportError):  # gives NumPy the dtype's name; it comes with jax
+    import ml_dtypes  # noqa: F401
+
+from xplayers.arrays import device, from_numpy, namespace_of_module, to_numpy
 
 NAMES = ("numpy", "numpy-readonly", "strict", "strict-device1", "torch", "torch-cuda", "jax", "cupy")
 
@@ -40,6 +45,8 @@ class Backend:
         a = np.array(a)
         if dtype is not None and a.dtype.kind == "f":
             a = a.astype(dtype)
+        if dtype == "bfloat16":
+            return from_numpy(a, self.xp, device=self.device)
         if self.readonly:
             a.flags.writeable = False
             return a

@@ -122,6 +122,7 @@ ONE_EACH = {  # a fault for every law, which notices it by itself
     "agrees_in_float64": Fault("linear.linear_backward", _PRODUCT, f"0.5 * {_PRODUCT}", _AFFINE),
     "agrees_in_float32": Fault("linear.linear_forward", "y + bias", "xp.astype(y + bias, xp.float64)", _AFFINE),
     "agrees_in_float16": Fault("linear.linear_forward", "y + bias", "xp.astype(y + bias, xp.float32)", _AFFINE),
+    "agrees_in_bfloat16": Fault("linear.linear_forward", "y + bias", "xp.astype(y + bias, xp.float32)", _AFFINE),
     "derivative_along_a_direction": Fault("linear.linear_backward", "sum_leading(d)", "sum_leading(d) / m", _AFFINE),
     "calls_are_independent": Fault("layers.layer.Layer.accumulate", "held + gradient", "gradient", _AFFINE),
     "inference_keeps_nothing": Fault(
@@ -144,7 +145,7 @@ ONE_EACH = {  # a fault for every law, which notices it by itself
 
 @pytest.mark.parametrize("name", sorted(LAWS))
 def test_each_law_notices_a_fault(name):
-    backend, why = backends.load("jax" if name == "jit_of_a_pair" else "numpy")
+    backend, why = backends.load({"jit_of_a_pair": "jax", "agrees_in_bfloat16": "torch"}.get(name, "numpy"))
     if backend is None:
         pytest.skip(why)
     fault = ONE_EACH[name]
