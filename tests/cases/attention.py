@@ -66,7 +66,9 @@ def _quiet(*args, **kwargs):
 
 _SRC, _TGT = (4, 3, 8), (5, 3, 8)
 _FIRST = {"batch_first": True}
-_KINK = {"agrees_in_float16": "a rounding to half precision may carry a ReLU over its kink"}
+_KINK = dict.fromkeys(
+    ("agrees_in_float16", "agrees_in_bfloat16"), "a rounding to half precision may carry a ReLU over its kink"
+)
 
 LAYERS = [
     _mha(8, 2),

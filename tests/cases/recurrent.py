@@ -30,7 +30,9 @@ def _kept(p, layers, *shape):
     return values(torch.stack(_draw(draw)).numpy() > 0)
 
 
-_KINK = {"agrees_in_float16": "a rounding to half precision may carry a ReLU over its kink"}
+_KINK = dict.fromkeys(
+    ("agrees_in_float16", "agrees_in_bfloat16"), "a rounding to half precision may carry a ReLU over its kink"
+)
 
 
 def _case(layer, *args, lengths=None, **kwargs):
