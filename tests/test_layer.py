@@ -133,6 +133,10 @@ class TestTapes:
         with pytest.raises(ValueError, match=r"no tape= inside another layer's backward"):
             layer.backward(DY, tape=xpl.Tape())
 
+    def test_the_tape_goes_by_its_name(self):
+        with pytest.raises(TypeError, match=r"'argument 2': got a Tape.*tape=tape"):
+            xpl.Affine(4, 5)(X, xpl.Tape())
+
     def test_records_left_over_are_an_error(self):
         class Sloppy(xpl.Affine):
             def forward(self, x, *, tape=None):
@@ -314,6 +318,23 @@ class TestSettling:
         with pytest.raises(TypeError, match="array library"):
             xpl.Affine(4, 5, xp=3)
 
+    def test_arrays_given_by_name_pass_the_same_door(self):
+        layer, attention = xpl.Affine(4, 5), xpl.MultiheadAttention(4, 2)
+        np.testing.assert_array_equal(layer(x=X), layer(X))
+        np.testing.assert_array_equal(attention(query=X, key=X, value=X)[0], attention(X, X, X)[0])
+        assert layer.weight.dtype == attention.in_proj_weight.dtype == np.float64
+        with pytest.raises(TypeError, match=r"'x': got an array in numpy float32.*to\(like=x\)"):
+            layer(x=X.astype(np.float32))
+        with pytest.raises(TypeError, match=r"'x': got a list"):
+            layer(x=X.tolist())
+        with pytest.raises(TypeError, match=r"'attn_mask': got an array in torch float64"):
+            attention(X, X, X, attn_mask=torch.zeros(3, 3, dtype=torch.float64))
+
+    def test_a_dtype_is_named_in_any_library(self):
+        assert xpl.Affine(4, 5, xp=torch, dtype="float64").weight.dtype == torch.float64
+        assert xpl.Affine(4, 5).to(torch, dtype="float16").weight.dtype == torch.float16
+        assert xpl.Affine(4, 5).to(dtype="f8").weight.dtype == np.float64
+
     def test_integers_decide_library_and_device_alone(self):
         class Lookup(Layer):
             def __init__(self):
@@ -385,6 +406,17 @@ class TestState:
     def test_state_dict_is_live(self):
         layer = xpl.Affine(4, 5)
         assert layer.state_dict()["weight"] is layer.weight
+
+    def test_torch_parameters_are_loaded_without_their_history(self):
+        layer, module = xpl.Affine(4, 5), torch.nn.Linear(4, 5)
+        layer.load_state_dict(dict(module.named_parameters()))
+        assert not layer.weight.requires_grad
+        assert not layer(torch.tensor(X)).requires_grad
+
+    def test_what_is_no_mapping_is_refused(self):
+        for state in (torch.nn.Linear(4, 5), "net.npz"):
+            with pytest.raises(TypeError, match=r"'state': got a \w+; expected a mapping .* Mend: .*load\(path\)"):
+                xpl.Affine(4, 5).load_state_dict(state)
 
 
 class TestCopies:
@@ -561,6 +593,8 @@ class TestContainers:
             Bad(lambda: xpl.Concat()(X), "Concat(", "branches", "none", "at least one", "Concat(branch"),
             Bad(lambda: xpl.Concat(xpl.Affine(4, 5), dim=3)(X), "Concat(", "dim", "3", "an axis", "another dim"),
             Bad(lambda: xpl.Sequential(abs), "Sequential", "0", "builtin", "a Layer", "wrap", TypeError),
+            Bad(lambda: xpl.Sequential([xpl.ReLU()]), "Sequential", "0", "list", "a Layer", "(*layers)", TypeError),
+            Bad(lambda: xpl.Sequential(xpl.ReLU), "Sequential", "0", "type", "a Layer", "build it: ReLU()", TypeError),
             Bad(lambda: xpl.Sequential({"a.b": xpl.Identity()}), "Sequential", "name", "a.b", "without dots", "dots"),
             Bad(lambda: net().to(like=[1.0]), "Sequential(3 layers)", "like", "a list", "an array", "pass", TypeError),
             Bad(lambda: net().backward(DY), "Sequential(3 layers)", "tape", "nothing recorded", "training", "Tape()"),
@@ -569,3 +603,24 @@ class TestContainers:
     )
     def test_bad_calls(self, bad):
         assert_refused(bad)
+
+    def test_what_an_author_forgets_is_named(self):
+        class Bare(Layer):
+            def __init__(self):
+                self.parameter("w", f64(3))
+
+        class Holder(Layer):
+            def __init__(self):
+                self.inner = xpl.Affine(4, 5)
+
+        class Oneway(Layer):
+            def forward(self, x, *, tape=None):
+                return x
+
+        for made in (Bare, Holder):
+            with pytest.raises(AttributeError, match=r"super\(\).__init__\(\) first"):
+                made()
+        layer = Oneway()
+        layer(X)
+        with pytest.raises(NotImplementedError, match="Oneway has no backward"):
+            layer.backward(X)

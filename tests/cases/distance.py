@@ -84,7 +84,7 @@ BAD_CALLS = [
     Bad(
         lambda: xpl.PairwiseDistance()(f32(2, 3), torch.ones(2, 3)),
         "PairwiseDistance(",
-        "argument 2",
+        "x2",
         "torch float32",
         "numpy float32",
         "move one of the two",

@@ -573,11 +573,13 @@ BAD_CALLS = [
     Bad(lambda: xpl.MSELoss("batchmean"), "MSELoss(", "reduction", "'batchmean'", "'sum'", "reduction='mean'"),
     Bad(lambda: xpl.MSELoss()(_labels(3), f32(3)), "MSELoss(", "x", "int64", "floating", "float32", TypeError),
     Bad(lambda: xpl.MSELoss()(f32(3, 4), f32(3)), "MSELoss(", "target", "(3,)", "(3, 4)", "reshape target"),
-    Bad(lambda: xpl.MSELoss()(f32(3), torch.ones(3)), "MSELoss(", "argument 2", "torch", "numpy", "move", TypeError),
+    Bad(lambda: xpl.MSELoss()(f32(3), torch.ones(3)), "MSELoss(", "target", "torch", "numpy", "move", TypeError),
+    Bad(lambda: xpl.MSELoss()(f32(3), target=torch.ones(3)), "MSELoss(", "target", "torch", "numpy", "move", TypeError),
+    Bad(lambda: xpl.MSELoss()(x=[1.0], target=f32(1)), "MSELoss(", "x", "a list", "an array", "asarray", TypeError),
     Bad(
         lambda: xpl.MSELoss()(f32(3), [1.0, 2.0, 3.0]),
         "MSELoss(",
-        "argument 2",
+        "target",
         "a list",
         "an array",
         "asarray",
@@ -659,9 +661,7 @@ BAD_CALLS = [
     Bad(lambda: xpl.CrossEntropyLoss([1.0, 2.0]), _CE, "weight", "a list", "an array", "asarray", TypeError),
     Bad(lambda: xpl.CrossEntropyLoss(label_smoothing=1.5), _CE, "label_smoothing", "1.5", "from 0 to 1", "0.1"),
     Bad(lambda: xpl.NLLLoss()(f32(5, 4), f32(5, 4)), "NLLLoss(", "target", "float32", "labels", "argmax", TypeError),
-    Bad(
-        lambda: xpl.NLLLoss()(f32(5, 4), torch.zeros(5)), "NLLLoss(", "argument 2", "torch", "numpy", "move", TypeError
-    ),
+    Bad(lambda: xpl.NLLLoss()(f32(5, 4), torch.zeros(5)), "NLLLoss(", "target", "torch", "numpy", "move", TypeError),
     Bad(
         lambda: xpl.LinearCrossEntropyLoss(3, 5)(f32(6, 4), _labels(6)), "Linear", "x", "4 features", "3", "3 features"
     ),

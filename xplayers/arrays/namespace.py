@@ -108,7 +108,14 @@ def namespace_of_module(xp: Any) -> Any:
     """The compatible namespace of a module that a user names: `numpy`, `cupy`, `torch`, `jax.numpy`, ..."""
     if hasattr(xp, "asarray"):
         return array_namespace(xp.asarray(0.0))
-    raise refusal("xplayers", "xp", repr(xp), "an array library", "pass the module, as in xp=numpy", TypeError)
+    raise refusal(
+        "xplayers",
+        "xp",
+        repr(xp),
+        "an array library",
+        "pass the module, as in xp=jax.numpy; a device goes to device=",
+        TypeError,
+    )
 
 
 def size(x: Array) -> int:

@@ -5,6 +5,7 @@ for all of them (the door, the check of `dy`, the layer's own tape) is wrapped a
 """
 
 import functools
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -23,6 +24,7 @@ from xplayers.arrays import (
     namespace_of_module,
     place_of,
     unscalar,
+    without_history,
 )
 from xplayers.errors import refusal
 
@@ -40,6 +42,8 @@ class _Unset:
 
 UNSET: Any = _Unset()
 """The value of a parameter whose size is not known before it is assigned, as in `Affine()`."""
+
+_OF_INIT = ("_parameters", "_buffers", "_children")  # what a layer lacks whose author forgot super().__init__()
 
 _lock = threading.Lock()  # one for all: held only while an array is added or rebound
 
@@ -91,8 +95,12 @@ class Layer:
         def forward(self, *args: Any, tape: Tape | None = None) -> Any:
             raise NotImplementedError(f"{type(self).__name__} has no forward")
 
-        def backward(self, dy: Any = None, *, tape: Tape) -> Any:
+        def backward(self, dy: Any = None, *, tape: Tape | None = None, input_grad: bool = True) -> Any:
             raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+        def __getattr__(self, name: str) -> Any:
+            mend = ". Mend: call super().__init__() first in __init__" if name in _OF_INIT else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{mend}", name=name, obj=self)
 
     def describe(self) -> str:
         """The constructor arguments, as `repr` shows them."""
@@ -216,33 +224,44 @@ class Layer:
         self._own.tape = tape
         return y
 
-    def door(self, *args: Any) -> None:
+    def door(self, *args: Any, **named: Any) -> None:
         """What every forward checks first: arrays, and all of them where the parameters live.
 
-        A layer with neither parameters nor buffers of its own but with children leaves this to them.
+        A layer with neither parameters nor buffers of its own but with children leaves this to them. An argument given
+        by its name, but for the first, may be of any kind that the layer's own forward takes.
         """
         if self._children and not self._parameters and not self._buffers:
             return
-        if len(args) == 1 and self._place is not None:
+        if len(args) == 1 and not named and self._place is not None:
             x, (kind, dtype, where) = args[0], self._place
             if type(x) is kind and x.dtype == dtype and (where is None or device(x) == where):
                 return
-        for i, a in enumerate(args):
-            self._refuse_no_array(a, "x" if i == 0 else f"argument {i + 1}", optional=i > 0)
-        first = next(leaves(args), None)
-        if first is None:
+        takes = getattr(type(self).forward, "takes", ()) or ("x",)
+        names = [*takes[: len(args)], *(f"argument {i + 1}" for i in range(len(takes), len(args)))]
+        for i, (name, a) in enumerate(zip(names, args, strict=True)):
+            if isinstance(a, Tape):
+                raise self.refusal(name, "a Tape", "an array", "pass the tape by its name: tape=tape", TypeError)
+            self._refuse_no_array(a, name, optional=i > 0)
+        if takes[0] in named:
+            self._refuse_no_array(named[takes[0]], takes[0], optional=False)
+        arrays = [
+            (n, a) for n, tree in zip((*names, *named), (*args, *named.values()), strict=True) for a in leaves(tree)
+        ]
+        if not arrays:
             raise self.refusal("x", "nothing", "an array", f"call {type(self).__name__} with an array", TypeError)
-        for i, a in enumerate(leaves(args)):
+        first = arrays[0][1]
+        for name, a in arrays:
             if a is not first and (array_namespace(a) is not array_namespace(first) or _apart(a, first)):
                 raise self.refusal(
-                    f"argument {i + 1}",
+                    name,
                     f"an array in {place_of(a)}",
                     f"one where the first lives, {place_of(first)}",
                     "move one of the two to the library and the device of the other",
                     TypeError,
                 )
-            self._settle(a)
-        if is_floating(first) and not is_traced(first):
+            if name not in named or name == takes[0]:
+                self._settle(a, name)
+        if args and first is args[0] and is_floating(first) and not is_traced(first):
             plain = type(first).__module__ == "numpy"
             self._place = (type(first), first.dtype, None if plain else device(first))
 
@@ -289,7 +308,12 @@ class Layer:
         if "." in name or not name:
             raise self.refusal("name", repr(name), "a name without dots", "dots part the names of nested layers")
         if not isinstance(child, Layer):
-            raise self.refusal(name, f"a {type(child).__name__}", "a Layer", "wrap the function in a Layer", TypeError)
+            mend = "wrap the function in a Layer"
+            if isinstance(child, type):
+                mend = f"build it: {child.__name__}()"
+            elif isinstance(child, list | tuple):
+                mend = f"pass the layers one by one: {type(self).__name__}(*layers)"
+            raise self.refusal(name, f"a {type(child).__name__}", "a Layer", mend, TypeError)
         self._children[name] = child
         self.__dict__[name] = child
         if child._parent is None or child._parent() is None:
@@ -320,7 +344,7 @@ class Layer:
         self.__dict__[name] = value
         self._place = None
 
-    def _settle(self, x: Array) -> None:
+    def _settle(self, x: Array, argument: str) -> None:
         """Moves what has not settled to where x lives, and refuses x where something has settled elsewhere."""
         xp = array_namespace(x)
         floating = is_floating(x)
@@ -342,16 +366,16 @@ class Layer:
                 self._settled.add(name)
                 continue
             if array_namespace(value) is not xp:
-                raise self._elsewhere(x, value, name)
+                raise self._elsewhere(argument, x, value, name)
             if _apart(value, x) or (floating and is_floating(value) and value.dtype != x.dtype):
-                raise self._elsewhere(x, value, name)
+                raise self._elsewhere(argument, x, value, name)
 
-    def _elsewhere(self, x: Array, value: Array, name: str) -> Exception:
+    def _elsewhere(self, argument: str, x: Array, value: Array, name: str) -> Exception:
         return self.refusal(
-            "x",
+            argument,
             f"an array in {place_of(x)}",
             f"{place_of(value)}, where {name} lives",
-            "move the layer with layer.to(like=x), or move x",
+            f"move the layer with layer.to(like={argument}), or move {argument}",
             TypeError,
         )
 
@@ -361,7 +385,9 @@ class Layer:
 
     @staticmethod
     def _moved(value: Array, xp: Any, device: Any, dtype: Any) -> Array:
-        return convert(value, xp or array_namespace(value), device=device, dtype=dtype if is_floating(value) else None)
+        xp = xp or array_namespace(value)
+        dtype = getattr(xp, dtype, dtype) if isinstance(dtype, str) else dtype
+        return convert(value, xp, device=device, dtype=dtype if is_floating(value) else None)
 
     def to(self, xp: Any = None, *, like: Array = None, device: Any = None, dtype: Any = None) -> "Layer":
         """Moves parameters, buffers and gradients, here and in all children, and settles them there.
@@ -494,6 +520,9 @@ class Layer:
         `strict` they are refused, together with everything of a wrong shape or kind, and nothing is loaded.
         `num_batches_tracked`, which old files lack, may be missing.
         """
+        if not isinstance(state, Mapping):
+            got, mend = f"a {type(state).__name__}", "pass module.state_dict() or xplayers.load(path)"
+            raise self.refusal("state", got, "a mapping of names to arrays", mend, TypeError)
         slots = {key: (layer, name) for key, layer, name in self._state_slots() if layer.__dict__[name] is not None}
         missing = [k for k in slots if k not in state and not k.endswith("num_batches_tracked")]
         unexpected = [k for k in state if k not in slots]
@@ -525,7 +554,7 @@ class Layer:
             )
         for key, value in values.items():  # convert all before the first is put in its place
             layer, name = slots[key]
-            held = layer.__dict__[name]
+            held, value = layer.__dict__[name], without_history(value)
             if name in layer._settled and is_array(held):
                 values[key] = convert(value, array_namespace(held), device=device(held), dtype=held.dtype)
             else:
@@ -652,6 +681,8 @@ def _mend_rank(x: Array, ranks: tuple[int, ...], argument: str) -> str:
 
 def _guard_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Around an author's forward: the door before it, the answer's shape noted after it."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    signature = inspect.signature(forward).parameters.values()
 
     @functools.wraps(forward)
     def guarded(self: Layer, *args: Any, **kwargs: Any) -> Any:
@@ -663,7 +694,10 @@ def _guard_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
                 "tape=tape handed on, also where it is None",
                 f"write self.{self.path.rsplit('.', 1)[-1] or 'layer'}.forward(x, tape=tape)",
             )
-        self.door(*args)
+        if len(kwargs) > ("tape" in kwargs):
+            self.door(*args, **{name: a for name, a in kwargs.items() if name != "tape"})
+        else:
+            self.door(*args)
         held = 0 if tape is None else len(tape)
         _running.forwards += 1
         try:
@@ -674,6 +708,7 @@ def _guard_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
             tape._records[-1].answer = _shape_of(y)
         return y
 
+    guarded.takes = tuple(p.name for p in signature if p.kind in kinds)[1:]  # type: ignore[attr-defined]
     return guarded
 
 

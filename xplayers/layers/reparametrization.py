@@ -167,10 +167,10 @@ class _SpectralNorm(_Parametrization):
     def describe(self) -> str:
         return f"dim={self.dim}, n_power_iterations={self.n_power_iterations}, eps={self.eps}"
 
-    def door(self, *args: Any) -> None:
-        super().door(*args)
+    def door(self, *args: Any, **named: Any) -> None:
+        super().door(*args, **named)
         for child in self.children():
-            child.door(*args)
+            child.door(*args, **named)
 
     def compute(self, update: bool = True) -> tuple[Array, tuple]:
         vectors = self._children.get("0")
@@ -250,10 +250,10 @@ class _Reparametrized(Layer):
                 held[name] = held[name] + gradient if name in held else gradient
         super().accumulate(**gradients)
 
-    def door(self, *args: Any) -> None:
-        super().door(*args)
+    def door(self, *args: Any, **named: Any) -> None:
+        super().door(*args, **named)
         for p in self.parametrizations.values():
-            p.door(*args)
+            p.door(*args, **named)
 
     def _is_still(self, name: str) -> bool:
         """Whether nothing that the parameter is computed from is trained."""
