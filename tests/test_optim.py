@@ -489,12 +489,12 @@ def same_rates(optimizer, judge, step):
                 np.testing.assert_allclose(group[name], wanted[name], 1e-12, 1e-16, err_msg=f"{name}, step {step}")
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam"])
 def label(value):
     """A row's name, the same in every process: functions are shown without their address."""
     return re.sub(r" at 0x[0-9a-f]+| ", "", str(value))[:60]
 
 
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
 @pytest.mark.parametrize(("name", "o"), SCHEDULES, ids=label)
 def test_rates_equal_torchs(kind, name, o):
     optimizer, judge = pair(kind)
