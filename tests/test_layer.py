@@ -330,6 +330,11 @@ class TestSettling:
         with pytest.raises(TypeError, match=r"'attn_mask': got an array in torch float64"):
             attention(X, X, X, attn_mask=torch.zeros(3, 3, dtype=torch.float64))
 
+    def test_sizes_may_be_numpys_integers(self):
+        layer, table = xpl.Affine(np.prod((2, 2)), np.int32(5)), xpl.Embedding(np.arange(3).max() + 1, 4)
+        assert (repr(layer), repr(table)) == ("Affine(4, 5)", "Embedding(3, 4)")
+        assert layer(X).shape == (3, 5)
+
     def test_a_dtype_is_named_in_any_library(self):
         assert xpl.Affine(4, 5, xp=torch, dtype="float64").weight.dtype == torch.float64
         assert xpl.Affine(4, 5).to(torch, dtype="float16").weight.dtype == torch.float16

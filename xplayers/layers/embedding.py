@@ -1,5 +1,6 @@
 """Look-ups in a table of rows."""
 
+from numbers import Integral
 from typing import Any
 
 from xplayers import functional as F
@@ -20,15 +21,15 @@ class _Table(Layer):
     def _build(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None, given: Any, rng: Any) -> None:
         where = f"{type(self).__name__}({num_embeddings}, {embedding_dim})"
         for name, size in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
-            if not isinstance(size, int) or size < 0:
+            if not isinstance(size, Integral) or size < 0:
                 mend = f"pass {name} as an int, as in {type(self).__name__}(10, 3)"
                 raise refusal(where, name, repr(size), "a non-negative integer", mend)
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             expected = f"a row of {num_embeddings}"
             mend = f"pass one in [{-num_embeddings}, {num_embeddings})"
             raise refusal(where, "padding_idx", str(padding_idx), expected, mend)
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
+        self.num_embeddings = int(num_embeddings)
+        self.embedding_dim = int(embedding_dim)
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         if given is not None:
             self.parameter("weight", UNSET)

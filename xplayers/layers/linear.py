@@ -1,5 +1,6 @@
 """Affine maps, and the layers that only change shapes."""
 
+from numbers import Integral
 from typing import Any
 
 from xplayers import functional as F
@@ -46,7 +47,7 @@ class Affine(Layer):
             self.parameter("bias", UNSET if bias else None)
             return
         for name, size in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(size, int) or size < 0:
+            if not isinstance(size, Integral) or size < 0:  # also what numpy.prod gives
                 raise refusal(
                     f"{type(self).__name__}({in_features}, {out_features})",
                     name,
