@@ -16,7 +16,7 @@ def test_rows_have_names_of_their_own():
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_laws(case, backend, score, request):
     failed, skipped = [], 0
-    for name in laws_for(backend, request.config.getoption("--all")):
+    for name in laws_for(backend, request.config.getoption("--all"), case):
         said = "passed"
         if case.skip.get(name) or case.skip.get(backend.name):
             skipped, said = skipped + 1, "left out"
