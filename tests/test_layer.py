@@ -340,6 +340,11 @@ class TestSettling:
         assert xpl.Affine(4, 5).to(torch, dtype="float16").weight.dtype == torch.float16
         assert xpl.Affine(4, 5).to(dtype="f8").weight.dtype == np.float64
 
+    def test_an_assigned_torch_parameter_leaves_autograd_behind(self):
+        layer = xpl.Affine()
+        layer.weight, layer.bias = torch.nn.Parameter(torch.ones(5, 4)), torch.nn.Parameter(torch.ones(5))
+        assert not layer(torch.ones(3, 4)).requires_grad
+
     def test_integers_decide_library_and_device_alone(self):
         class Lookup(Layer):
             def __init__(self):

@@ -167,3 +167,21 @@ def test_the_adaptive_softmax_is_torchs():
     for bad in (-1, 20):
         with pytest.raises(IndexError):
             ours(x[:1], np.asarray([bad]))
+
+
+@pytest.mark.filterwarnings("ignore:reduction")  # torch's, of its own KLDivLoss
+@pytest.mark.parametrize(
+    "name",
+    ["MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "CrossEntropyLoss"],
+)
+def test_a_float64_target_leaves_the_dtype_to_x(name, backend):
+    """What NumPy makes of a list is float64; the value and the gradient are of x's dtype all the same."""
+    rng = np.random.default_rng(0)
+    x, target = (rng.dirichlet(np.ones(3), 4) for _ in range(2))
+    loss = getattr(xpl, name)()
+    value = loss(backend.asarray(x, "float32"), backend.asarray(target, "float64"))
+    dx = loss.backward()
+    assert {str(backend.numpy(a).dtype) for a in (value, dx)} == {"float32"}
+    twin = torch.tensor(x, requires_grad=True)
+    getattr(torch.nn, name)()(twin, torch.tensor(target)).backward()
+    np.testing.assert_allclose(backend.numpy(dx), twin.grad.numpy(), rtol=1e-4, atol=1e-6)

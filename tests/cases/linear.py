@@ -70,6 +70,13 @@ def _settled():
     return layer
 
 
+def _assigned(weight, bias):
+    layer = xpl.Affine()
+    layer.weight = weight
+    layer.bias = bias
+    return layer
+
+
 BAD_CALLS = [
     Bad(lambda: _affine()(f32(3, 3)), "Affine(4, 5)", "x", "3 features", "4 features", "Affine(3, 5)"),
     Bad(lambda: _affine()(np.ones((3, 4), int)), "Affine(4, 5)", "x", "int64", "floating", "astype", TypeError),
@@ -116,6 +123,10 @@ BAD_CALLS = [
         "state_dict()",
         "strict=False",
     ),
+    Bad(lambda: _assigned(f32(5, 4), f32(4))(f32(3, 4)), "Affine(4, 5)", "bias", "(4,)", "(5,)", "layer.bias"),
+    Bad(lambda: _assigned(f32(5, 4), f32(1))(f32(3, 4)), "Affine(4, 5)", "bias", "(1,)", "(5,)", "layer.bias"),
+    Bad(lambda: _assigned(f32(5, 4, 1), f32(5))(f32(3, 4)), "Affine(", "weight", "3-d", "(out, in)", "layer.weight"),
+    Bad(lambda: xpl.Dense(f32(4, 5), f32(4))(f32(3, 4)), "Dense(4, 5)", "b", "(4,)", "(out,)", "Dense(W, b)"),
     Bad(lambda: _affine().freeze("w"), "Affine(4, 5)", "name", "'w'", "weight, bias", "layer.params"),
     Bad(lambda: xpl.Dense(f32(4, 5), f32(5))(f32(4)), "Dense(4, 5)", "x", "(4,)", "(N, *)", "x[None, ...]"),
     Bad(lambda: xpl.Dense(f32(4, 5), f32(5))(f32(2, 2, 3)), "Dense(4, 5)", "x", "6 values", "4 values", "(6, 5)"),

@@ -47,7 +47,7 @@ def binary_cross_entropy_forward(x, target, weight=None, reduction="mean"):
     Errors: those of the library where the shapes do not fit. Twin: torch.nn.functional.binary_cross_entropy.
     Source: Good, Rational decisions (1952).
     """
-    xp = array_namespace(x, target, weight)
+    xp, target = array_namespace(x, target, weight), as_floats(target, x)
     loss = -(target * _clamped_log(xp, x) + (1.0 - target) * _clamped_log(xp, 1.0 - x))
     return reduce(_weighted(loss, weight), reduction, size(loss)), (x, target, weight, reduction, size(loss))
 
@@ -79,6 +79,7 @@ def binary_cross_entropy_with_logits_forward(x, target, weight=None, reduction="
     Twin: torch.nn.functional.binary_cross_entropy_with_logits.
     Source: Cox, The regression analysis of binary sequences (1958).
     """
+    target = as_floats(target, x)
     positive = 1.0 if pos_weight is None else 1.0 + (pos_weight - 1.0) * target
     loss = (1.0 - target) * x - positive * logsigmoid(x)
     return reduce(_weighted(loss, weight), reduction, size(loss)), (

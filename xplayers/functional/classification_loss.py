@@ -13,7 +13,7 @@ from xplayers.arrays import (
     total,
 )
 
-from .loss import fit, reduce, share, sum_of_weights
+from .loss import as_floats, fit, reduce, share, sum_of_weights
 from .pair import accelerable, answer_of, follows_cache, wants
 
 __all__ = [
@@ -118,7 +118,7 @@ def cross_entropy_forward(x, target, weight=None, ignore_index=-100, reduction="
     sum_exp = total(xp.exp(z), axis=axis, keepdims=True)
     log_sum = xp.log(sum_exp)  # (N, 1, *): log(p) = z - log_sum
     if is_floating(target):
-        labels = None
+        labels, target = None, as_floats(target, x)
         q = _soft_targets(x, target, weight, label_smoothing)
         loss = log_sum * total(q, axis=axis, keepdims=True) - total(q * z, axis=axis, keepdims=True)
         norm = size(loss)

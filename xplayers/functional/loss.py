@@ -78,15 +78,16 @@ def _inverse(norm):
 
 
 def as_floats(target, x):
-    """An integer or boolean target in x's dtype, another as it is."""
-    return target if is_floating(target) else array_namespace(x).astype(target, x.dtype)
+    """The target in x's dtype: integers and booleans, and the float64 that NumPy makes of a list."""
+    return target if target.dtype == x.dtype else array_namespace(x).astype(target, x.dtype)
 
 
 def fit(d, x):
     """A gradient d in the shape of x: summed over the axes along which x was repeated; None where x has none."""
     if x is None or not is_floating(x):
         return None
-    return array_namespace(d).asarray(sum_to(d, x.shape))  # what is 0-d is a scalar on NumPy
+    xp = array_namespace(d)
+    return xp.asarray(sum_to(d, x.shape), dtype=x.dtype)  # what is 0-d is a scalar on NumPy
 
 
 def pointwise(dy, reduction, norm, slopes, arrays, wanted):
@@ -329,7 +330,7 @@ def kl_div_forward(x, target, reduction="mean", log_target=False):
     Errors: those of the library where the shapes do not fit. Twin: torch.nn.functional.kl_div.
     Source: Kullback, Leibler, On information and sufficiency (1951).
     """
-    xp = array_namespace(x, target)
+    xp, target = array_namespace(x, target), as_floats(target, x)
     if log_target:
         loss = xp.exp(target) * (target - x)
     else:

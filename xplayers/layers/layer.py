@@ -341,6 +341,7 @@ class Layer:
                     TypeError,
                 )
             self._settled.add(name)
+            value = without_history(value)
         self.__dict__[name] = value
         self._place = None
 

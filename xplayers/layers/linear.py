@@ -70,6 +70,17 @@ class Affine(Layer):
     def describe(self) -> str:
         return f"{self.in_features}, {self.out_features}" + (", bias=False" if self.bias is None else "")
 
+    def door(self, *args: Any, **named: Any) -> None:
+        super().door(*args, **named)
+        weight, bias = self.weight, self.bias
+        if weight.ndim != 2:
+            mend = "assign layer.weight of shape (out_features, in_features)"
+            raise self.refusal("weight", f"shape {weight.shape}, {weight.ndim}-d", "shape (out, in)", mend)
+        if bias is not None and bias.shape != weight.shape[:1]:
+            out = weight.shape[0]
+            mend = f"assign layer.bias of shape ({out},), or None to leave it out"
+            raise self.refusal("bias", f"shape {bias.shape}", f"shape ({out},), one number a row of weight", mend)
+
     def forward(self, x: Array, *, tape: Tape | None = None) -> Array:
         self.expect_floating(x)
         if x.ndim == 0:
@@ -117,6 +128,9 @@ class Dense(Layer):
         if x.ndim < 2:
             raise self.refusal("x", f"shape {x.shape}", "shape (N, *)", "add the axis of the batch: x[None, ...]")
         flat, shape = F.flatten_forward(x, 1)
+        if self.W.ndim != 2 or self.b.shape != self.W.shape[1:]:
+            mend = "pass W of shape (in, out) and b of shape (out,), as in Dense(W, b)"
+            raise self.refusal("b", f"shapes {self.W.shape} of W and {self.b.shape} of b", "(in, out) and (out,)", mend)
         n_in, n_out = self.W.shape
         mend = f"pass x with {n_in} values a sample, or a W of shape ({flat.shape[1]}, {n_out})"
         self.expect_size(flat, 1, n_in, "values a sample", mend)
