@@ -27,7 +27,7 @@ SPREAD = {"LinearCrossEntropyLoss": 60}  # of 857 samples; all others are run wh
 
 FACTORS = {"CTCLoss": 12.0}  # logarithms near -130 are added up over 50 steps: torch's rounding is as large as ours
 
-LOOSER = {"MultiheadAttention": 4.0}  # scores near 80: e^x magnifies their rounding, in torch's answers as in ours
+LOOSER = {"MultiheadAttention": 16.0}  # scores of 44: their rounding, times keys and inputs of 9, is 500 eps of dweight
 
 EXCEPTIONS: dict[tuple[str, int], str] = {
     # (module, number of the sample): reason. Strict: one that passes fails the run.
