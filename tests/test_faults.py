@@ -159,7 +159,8 @@ def test_each_law_notices_a_fault(name):
     pytest.fail(f"{name} does not notice {fault.where}: {fault.new}")
 
 
-def test_every_family_has_faults():
+def test_every_family_has_faults_and_bad_calls():
     for info in pkgutil.iter_modules(cases.__path__):
         table = importlib.import_module(f"tests.cases.{info.name}")
         assert len(table.FAULTS) >= 5, info.name
+        assert len(table.BAD_CALLS) >= 3, info.name

@@ -107,8 +107,17 @@ def test_pairs_are_whole(name):
     assert "wanted" in inspect.signature(backward).parameters
     assert list(inspect.signature(backward).parameters)[:2] == ["dy", "cache"]
     assert callable(getattr(F, base))
-    assert inspect.getdoc(forward), "no docstring"
+    text = inspect.getdoc(forward) or ""
+    assert "Twin: " in text, "the docstring names no twin"
+    assert "_forward`" in text or ("Source: " in text and "Errors: " in text), "no source or no errors in the docstring"
     assert inspect.getdoc(backward), "no docstring"
+
+
+def departs(row, parameter):
+    """Whether a row gives a parameter another value than its default."""
+    if row.arrays.get(parameter.name) is not None:
+        return True
+    return parameter.name in row.kwargs and row.kwargs[parameter.name] != parameter.default
 
 
 @pytest.mark.parametrize("name", sorted(n for n in F.__dict__ if n.endswith("_forward")))
@@ -117,8 +126,11 @@ def test_every_pair_is_in_the_table(name):
     found = [r for r in rows("FUNCTIONS") if r.name == base]
     assert len(found) >= 3, f"{base} has {len(found)} rows"
     used = {k for r in found for k in (*r.arrays, *r.kwargs)}
-    unused = [p for p in inspect.signature(getattr(F, name)).parameters if p not in used and p not in ("rng", "mask")]
+    parameters = inspect.signature(getattr(F, name)).parameters.values()
+    unused = [p.name for p in parameters if p.name not in used and p.name not in ("rng", "mask")]
     assert not unused, f"no row of {base} gives {unused}"
+    same = [p.name for p in parameters if p.default is not p.empty and not any(departs(r, p) for r in found)]
+    assert not set(same) - {"rng", "mask"}, f"no row of {base} gives {same} away from the default"
 
 
 def public_layers():

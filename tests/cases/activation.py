@@ -207,6 +207,12 @@ FUNCTIONS = [
     Function("gumbel_softmax", {"x": (3, 4), "noise": _gumbels(3, 4)}, twin=_gumbel_softmax),
     Function("gumbel_softmax", {"x": (3, 4), "noise": _gumbels(3, 4)}, {"tau": 0.5, "dim": 0}, twin=_gumbel_softmax),
     Function("gumbel_softmax", {"x": (3, 4), "noise": _gumbels(3, 4)}, {"hard": True}, twin=_gumbel_softmax),
+    Function(  # eps has no effect, and torch warns of it
+        "gumbel_softmax",
+        {"x": (3, 4), "noise": _gumbels(3, 4)},
+        {"eps": 1e-6},
+        twin=lambda x, noise, eps: _gumbel_softmax(x, noise),
+    ),
     Function(
         "gumbel_softmax",
         {"x": (2, 3, 4), "noise": _gumbels(2, 3, 4)},

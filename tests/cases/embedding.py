@@ -20,6 +20,11 @@ def _bag(*args, **kwargs):
     return Case("EmbeddingBag", args[:2], kwargs, inputs=args[2:])
 
 
+def _dense(function):
+    """torch's function with the dense gradient of its weight that ours always has."""
+    return lambda x, weight, sparse, **kwargs: function(x, weight, **kwargs)
+
+
 LAYERS = [
     Case("Embedding", (4, 3), inputs=(_X,)),
     Case("Embedding", (4, 3, 1), inputs=(integers((7,), 4),), skip=_UNLIKE),
@@ -63,6 +68,18 @@ _NO_JIT = {"jit": "the number of classes depends on the values"}
 FUNCTIONS = [
     Function("embedding", {"x": _X, "weight": (4, 3)}),
     Function("embedding", {"x": integers((), 4), "weight": (4, 3)}, {"padding_idx": 3, "sparse": False}),
+    Function(
+        "embedding",
+        {"x": integers((5,), 4), "weight": (4, 3)},
+        {"sparse": True},
+        twin=_dense(torch.nn.functional.embedding),
+    ),
+    Function(
+        "embedding_bag",
+        {"x": integers((2, 5), 4), "weight": (4, 3)},
+        {"mode": "sum", "sparse": True},
+        twin=_dense(torch.nn.functional.embedding_bag),
+    ),
     Function("embedding", {"x": _X, "weight": (4, 3)}, {"padding_idx": -4, "scale_grad_by_freq": True}),
     Function("embedding", {"x": _X, "weight": (4, 3)}, {"max_norm": 0.7}),
     Function("embedding", {"x": _X, "weight": (4, 3)}, {"max_norm": 0.7, "norm_type": 3.0}),

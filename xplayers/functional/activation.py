@@ -263,6 +263,7 @@ def threshold_forward(x, threshold, value):
     """y = x where x > threshold, value where not.
 
     x (*) -> y (*). Errors: none of its own. Twin: torch.nn.functional.threshold.
+    Source: elementary; the name is torch's.
     """
     return array_namespace(x).where(x > threshold, x, value), (x, threshold)
 
@@ -418,6 +419,7 @@ def tanhshrink_forward(x):
     """y = x - tanh(x).
 
     x (*) -> y (*). Errors: none of its own. Twin: torch.nn.functional.tanhshrink.
+    Source: elementary; the name is torch's.
     """
     t = array_namespace(x).tanh(x)
     return x - t, (t,)
@@ -457,6 +459,7 @@ def logsigmoid_forward(x):
     """y = log(1 / (1 + e^-x)).
 
     x (*) -> y (*). Errors: none of its own. Twin: torch.nn.functional.logsigmoid.
+    Source: Cox, The regression analysis of binary sequences (1958).
     """
     return -_softplus(array_namespace(x), -x), (x,)
 

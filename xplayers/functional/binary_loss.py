@@ -119,6 +119,7 @@ def multilabel_soft_margin_loss_forward(x, target, weight=None, reduction="mean"
 
     x (*, C), target (*, C), weight broadcasting with them -> y (), or (*) for reduction 'none'.
     Errors: those of the library where the shapes do not fit. Twin: torch.nn.functional.multilabel_soft_margin_loss.
+    Source: Cox, The regression analysis of binary sequences (1958).
     """
     t = as_floats(target, x)
     xp = array_namespace(x, target, weight)
@@ -151,6 +152,7 @@ def soft_margin_loss_forward(x, target, reduction="mean"):
 
     x (*), target (*) of 1 and -1 -> y (), or (*) for reduction 'none'. No overflow: y is |x| where t x is far under 0.
     Errors: those of the library where the shapes do not fit. Twin: torch.nn.functional.soft_margin_loss.
+    Source: Friedman, Hastie, Tibshirani, Additive logistic regression (2000).
     """
     loss = -logsigmoid(as_floats(target, x) * x)
     return reduce(loss, reduction, size(loss)), (x, target, reduction, size(loss))

@@ -260,6 +260,7 @@ def multilabel_margin_loss_forward(x, target, reduction="mean"):
     x (N, C) or (C,), target (N, C) or (C,) of labels, those before the first negative one -> y (), or (N,) or () for
     reduction 'none'. It takes memory N C^2. Errors: those of the library where the shapes do not fit.
     Twin: torch.nn.functional.multilabel_margin_loss.
+    Source: Elisseeff, Weston, A kernel method for multi-labelled classification (2001).
     """
     z = _pair_margins(x, _label_pairs(x, target))
     loss = array_namespace(x).asarray(total(z, axis=(-2, -1)) * (1.0 / x.shape[-1]))

@@ -59,6 +59,7 @@ def vector_norm_forward(x, p=2.0, dim=None, keepdim=False):
     x of any shape, dim an axis, a tuple of axes, or None for all -> the norms, the axes gone or of size 1.
     Errors: those of the library where there is no such axis, and over nothing for p = inf and -inf.
     Twin: torch.linalg.vector_norm.
+    Source: Minkowski, Geometrie der Zahlen (1896).
     """
     xp = array_namespace(x)
     axes = _axes(x, dim)
@@ -124,6 +125,7 @@ def cosine_similarity_forward(x1, x2, dim=1, eps=1e-8):
 
     x1, x2 broadcast against each other -> y with the axis gone. Errors: those of the library.
     Twin: torch.nn.functional.cosine_similarity.
+    Source: Salton, Wong, Yang, A vector space model for automatic indexing (1975).
     """
     xp = array_namespace(x1, x2)
     a, b = xp.broadcast_arrays(x1, x2)
@@ -159,6 +161,7 @@ def pairwise_distance_forward(x1, x2, p=2.0, eps=1e-6, keepdim=False):
 
     x1, x2 (*, D), broadcast against each other -> y (*), or (*, 1) with keepdim. Errors: those of the library.
     Twin: torch.nn.functional.pairwise_distance.
+    Source: Minkowski, Geometrie der Zahlen (1896).
     """
     y, cache = vector_norm_forward(x1 - x2 + eps, p, -1, keepdim)
     return y, (x1.shape, x2.shape, cache)
@@ -188,6 +191,7 @@ def pdist_forward(x, p=2.0):
 
     x (N, D) -> y (N (N - 1) / 2,). Memory: D numbers a pair. Errors: those of the library.
     Twin: torch.nn.functional.pdist.
+    Source: Minkowski, Geometrie der Zahlen (1896).
     """
     first, second = _pairs(x)
     diff = take_rows(x, first) - take_rows(x, second)  # (P, D)
@@ -215,6 +219,7 @@ def bilinear_forward(input1, input2, weight, bias=None):
 
     input1 (*, in1), input2 (*, in2), weight (out, in1, in2), bias (out,) -> y (*, out).
     Errors: those of the library where the shapes do not fit. Twin: torch.nn.functional.bilinear.
+    Source: Tenenbaum, Freeman, Separating style and content with bilinear models (2000).
     """
     xp = array_namespace(input1, input2, weight, bias)
     out, in1, in2 = weight.shape

@@ -258,7 +258,9 @@ def one_hot_forward(x, num_classes=-1):
 
     x (*) of integers -> y (*, num_classes) in x's dtype. num_classes=-1 takes the largest of x plus one: it looks at
     the values, so jit wants num_classes given, and so does an empty x (ValueError). A value out of range gives a row of
-    zeros, where torch refuses it. Twin: torch.nn.functional.one_hot.
+    zeros, where torch refuses it.
+    Errors: ValueError for an empty x without num_classes. Twin: torch.nn.functional.one_hot.
+    Source: elementary.
     """
     if num_classes == -1:
         if not math.prod(x.shape):

@@ -61,7 +61,9 @@ linear = answer_of(linear_forward)
 def flatten_forward(x, start_dim=0, end_dim=-1):
     """One axis of the axes start_dim to end_dim, both included.
 
-    x (a, b, c, d) with start_dim=1, end_dim=2 -> y (a, b c, d); a 0-d x -> (1,). Any dtype. Twin: torch.flatten.
+    x (a, b, c, d) with start_dim=1, end_dim=2 -> y (a, b c, d); a 0-d x -> (1,). Any dtype.
+    Errors: those of the library where there is no such axis. Twin: torch.flatten.
+    Source: elementary.
     """
     if x.ndim == 0:
         shape = (1,)
@@ -81,7 +83,9 @@ def flatten_backward(dy, cache, *, wanted=None):
 def unflatten_forward(x, dim, sizes):
     """The axis `dim` parted into axes of `sizes`, of which one may be -1.
 
-    x (a, b c, d) with dim=1, sizes=(b, c) -> y (a, b, c, d). Any dtype. Twin: torch.unflatten.
+    x (a, b c, d) with dim=1, sizes=(b, c) -> y (a, b, c, d). Any dtype.
+    Errors: those of the library where the sizes do not fit. Twin: torch.unflatten.
+    Source: elementary.
     """
     dim = dim % x.ndim
     known = math.prod(n for n in sizes if n != -1)

@@ -467,6 +467,7 @@ def normalize_forward(x, p=2.0, dim=1, eps=1e-12):
 
     x of any shape -> y as x. Errors: those of the library where there is no such axis.
     Twin: torch.nn.functional.normalize.
+    Source: Minkowski, Geometrie der Zahlen (1896), for the norm.
     """
     wide = _wide(x)
     norm, norm_cache = vector_norm_forward(wide, p, dim, True)

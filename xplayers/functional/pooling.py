@@ -351,6 +351,7 @@ def _adaptive_max_pool_forward(n, x, output_size, return_indices=False):
 
     x (*, *sizes) floating -> y (*, *output_size), with `return_indices` (y, indices): where in its plane each maximum
     stands. Errors: ValueError for an output size below 1. Twin: torch.nn.functional.adaptive_max_pool{n}d.
+    Source: He et al., Spatial pyramid pooling in deep convolutional networks (2014).
     """
     runs = tuple(_adaptive_runs(f"adaptive_max_pool{n}d", x.shape[-n:], output_size))
     if not return_indices and all(isinstance(run, Step) for run in runs):
@@ -586,6 +587,7 @@ def _adaptive_avg_pool_forward(n, x, output_size):
 
     x (*, *sizes) floating -> y (*, *output_size). Errors: ValueError for an output size below 1.
     Twin: torch.nn.functional.adaptive_avg_pool{n}d.
+    Source: He et al., Spatial pyramid pooling in deep convolutional networks (2014).
     """
     runs = tuple(_adaptive_runs(f"adaptive_avg_pool{n}d", x.shape[-n:], output_size))
     return _average(x, runs, [[len(window) for window in run.sources()] for run in runs])

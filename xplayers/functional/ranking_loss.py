@@ -68,6 +68,7 @@ def cosine_embedding_loss_forward(input1, input2, target, margin=0.0, reduction=
 
     input1 (N, D) or (D,), input2 (N, D) or (D,), target (N,) or () -> y (), or (N,) for reduction 'none'.
     Errors: those of the library where the shapes do not fit. Twin: torch.nn.functional.cosine_embedding_loss.
+    Source: Bromley et al., Signature verification using a Siamese time delay neural network (1993).
     """
     xp = array_namespace(input1, input2, target)
     cos = xp.squeeze(_cosine(input1, input2)[0], axis=-1)

@@ -86,6 +86,7 @@ def softmin_forward(x, dim=None, dtype=None):
 
     x (*) -> y (*); dim and dtype as in `softmax_forward`. Errors: those of the library where there is no such axis.
     Twin: torch.nn.functional.softmin.
+    Source: Bridle, Training stochastic model recognition algorithms as networks (1990).
     """
     return softmax_forward(-x, dim, dtype)
 
@@ -106,6 +107,7 @@ def log_softmax_forward(x, dim=None, dtype=None):
 
     x (*) -> y (*); dim and dtype as in `softmax_forward`. Errors: those of the library where there is no such axis.
     Twin: torch.nn.functional.log_softmax.
+    Source: Bridle, Training stochastic model recognition algorithms as networks (1990).
     """
     z, axis, source = _prepared(x, dim, dtype)
     xp = array_namespace(z)
