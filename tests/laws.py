@@ -6,6 +6,7 @@ A law returns its errors as shares of their tolerance and raises AssertionError,
 import copy
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -87,10 +88,15 @@ class Bench:
     def upstream(self, answer: Answer) -> Any:
         return self.backend.tree(answer.dy, self.dtype)
 
-    def judged(self, training: bool) -> Answer:
-        # torch on the matching device
-        device = "cuda:0" if self.backend.name in ("cupy", "torch-cuda") and torch.cuda.is_available() else "cpu"
-        return _judged(self.key, self.dtype, training, device)
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where torch judges: on the matching device, for CuPy on the CPU as well."""
+        if self.backend.name not in ("cupy", "torch-cuda") or not torch.cuda.is_available():
+            return ("cpu",)
+        return ("cuda:0", "cpu") if self.backend.name == "cupy" else ("cuda:0",)
+
+    def judged(self, training: bool, device: str | None = None) -> Answer:
+        return _judged(self.key, self.dtype, training, device or self.devices[0])
 
     def targets(self, layer: xpl.Layer) -> set[int]:
         """The positions of the inputs that have no gradient in a layer's backward: a loss's targets."""
@@ -168,8 +174,8 @@ def leaves_equal(before: list, after: list) -> bool:
 
 
 def _agrees(bench: Bench) -> None:
-    for training in (True, False):
-        answer = bench.judged(training)
+    for training, device in itertools.product((True, False), bench.devices):
+        answer = bench.judged(training, device)
         layer = bench.layer(training)
         tape = xpl.Tape()
         y = layer(*bench.inputs(), tape=tape, **bench.arrays())
