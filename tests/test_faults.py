@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import inspect
 import pkgutil
+import sys
 import textwrap
 
 import pytest
@@ -38,10 +39,10 @@ def planted(fault):
     assert text.count(fault.old) >= 1, f"{fault.where} does not hold {fault.old!r}"
     changed = text.replace(fault.old, fault.new, 1)
     assert changed != text
-    scope = dict(module.__dict__)
     if inspect.isclass(owner):
         # a class of the same name as base lets the guards be put around the method again, and super() work
         body = textwrap.indent(changed, "    ")
+        scope = dict(module.__dict__)
         exec(f"class _Planted:\n    __class__ = None\n{body}", scope)
         bad = scope["_Planted"].__dict__[name]
         from xplayers.layers import layer as base
@@ -54,17 +55,26 @@ def planted(fault):
         finally:
             setattr(owner, name, good)
         return
-    exec(changed, module.__dict__ | {}, scope)
     bad = _in_module(changed, module, name)
-    homes = [m for m in list(__import__("sys").modules.values()) if getattr(m, "__name__", "").startswith("xplayers")]
+    homes = [m for n, m in list(sys.modules.items()) if n.startswith("xplayers")]
     held = [(m, k) for m in homes for k, v in list(vars(m).items()) if v is good]
     for m, k in held:
         setattr(m, k, bad)
+    forget_what_is_cached()
     try:
         yield
     finally:
         for m, k in held:
             setattr(m, k, good)
+        forget_what_is_cached()
+
+
+def forget_what_is_cached():
+    """Clears the caches of the package's functions, which would answer in the place of a planted one."""
+    for module in [m for n, m in sys.modules.items() if n.startswith("xplayers.functional")]:
+        for value in vars(module).values():
+            if callable(getattr(value, "cache_clear", None)):
+                value.cache_clear()
 
 
 def _in_module(text, module, name):

@@ -158,7 +158,12 @@ FAULTS = [
     ),
     Fault("linear.linear_backward", "d = xp.reshape(dy, (m, out))", "d = xp.reshape(dy, (m, out)); d += 1.0", "Affine"),
     Fault("layers.layer.Layer.accumulate", "held + gradient", "gradient", "Affine"),
-    Fault("layers.layer.Layer.accumulate", "gradient if held is None else held + gradient", "gradient * 0.5", "Affine"),
+    Fault(
+        "layers.layer.Layer.accumulate",
+        "gradient if held is None else unscalar(held + gradient)",
+        "gradient * 0.5",
+        "Affine",
+    ),
     Fault(
         "layers.linear.Affine.forward",
         "record(tape, self, cache)",
