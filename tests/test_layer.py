@@ -532,6 +532,32 @@ class TestPure:
         assert not any(isinstance(v, jax.core.Tracer) for v in layer.state_dict().values())
 
 
+SIZES = {  # what numpy.prod and friends give, for the size of each family
+    "Affine": (4, 5),
+    "Conv2d": (3, 4, 3),
+    "BatchNorm1d": (3,),
+    "LayerNorm": (4,),
+    "GroupNorm": (2, 4),
+    "Bilinear": (2, 3, 4),
+    "Embedding": (4, 3),
+    "LSTM": (3, 4),
+    "GRUCell": (3, 4),
+    "MultiheadAttention": (8, 2),
+    "TransformerEncoderLayer": (8, 2, 16),
+    "PReLU": (3,),
+    "ZeroPad2d": (1,),
+    "PixelShuffle": (2,),
+    "MaxPool2d": (2,),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_may_be_numpy_integers(name):
+    plain = getattr(xpl, name)(*SIZES[name])
+    given = getattr(xpl, name)(*(np.int64(n) for n in SIZES[name]))
+    assert {k: v.shape for k, v in given.params.items()} == {k: v.shape for k, v in plain.params.items()}
+
+
 class TestContainers:
     def test_sequential_from_names_slices_and_indices(self):
         layer = xpl.Sequential({"one": xpl.Affine(4, 6), "two": xpl.Affine(6, 5)})

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from xplayers import functional as F
 from xplayers.arrays import Array, host_full
 
-from .layer import Layer, record
+from .layer import Layer, is_whole, record
 from .tape import Tape
 
 __all__ = [
@@ -297,7 +297,7 @@ class PReLU(Layer):
         super().__init__(xp=xp, device=device, dtype=dtype)
         self.num_parameters = num_parameters
         self.init = init
-        if not isinstance(num_parameters, int) or num_parameters < 1:
+        if not is_whole(num_parameters) or num_parameters < 1:
             mend = "write PReLU() for one weight, PReLU(channels) for one a channel"
             raise self.refusal("num_parameters", repr(num_parameters), "a positive integer", mend)
         self.parameter("weight", host_full((num_parameters,), init))

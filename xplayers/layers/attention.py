@@ -16,7 +16,7 @@ from xplayers.arrays import (
     place_of,
 )
 
-from .layer import Layer, record
+from .layer import Layer, is_whole, record
 from .linear import Linear
 from .tape import Tape
 
@@ -59,7 +59,7 @@ class MultiheadAttention(Layer):
         self.add_zero_attn = add_zero_attn
         self.batch_first = batch_first
         for name in ("embed_dim", "num_heads", "kdim", "vdim"):
-            if not isinstance(size := getattr(self, name), int) or size <= 0:
+            if not is_whole(size := getattr(self, name)) or size <= 0:
                 mend = f"pass {name} as an int, as in MultiheadAttention(8, 2)"
                 raise self.refusal(name, repr(size), "a positive int", mend)
         if embed_dim % num_heads:

@@ -16,7 +16,7 @@ from xplayers.functional.convolution import (
 from xplayers.functional.padding import checked_pairs
 from xplayers.functional.pooling import n_tuple
 
-from .layer import UNSET, Layer, gradient_alias, record
+from .layer import UNSET, Layer, gradient_alias, is_whole, record
 from .tape import Tape
 
 __all__ = [
@@ -58,7 +58,7 @@ class _Conv(Layer):
         where = f"{type(self).__name__}({in_channels}, {out_channels}, {kernel_size})"
         given = (in_channels, out_channels, kernel_size)
         for name, size in (("groups", groups), ("in_channels", in_channels), ("out_channels", out_channels)):
-            if (size is not None or name == "groups") and (not isinstance(size, int) or size < 1):
+            if (size is not None or name == "groups") and not (is_whole(size) and (size or 0) >= 1):
                 raise refusal(where, name, repr(size), "an integer of at least 1", f"pass {name}=1")
             if size is not None and size % groups:
                 mend = f"pass groups={math.gcd(in_channels or 0, out_channels or 0)} or another {name}"

@@ -6,7 +6,7 @@ from xplayers import functional as F
 from xplayers.arrays import Array, fan_in_bound, host_uniform
 from xplayers.errors import refusal
 
-from .layer import Layer, gradient_alias, record
+from .layer import Layer, gradient_alias, is_whole, record
 from .tape import Tape
 
 __all__ = ["Bilinear", "CosineSimilarity", "PairwiseDistance"]
@@ -109,7 +109,7 @@ class Bilinear(Layer):
         super().__init__(xp=xp, device=device, dtype=dtype, rng=rng)
         sizes = {"in1_features": in1_features, "in2_features": in2_features, "out_features": out_features}
         for name, size in sizes.items():
-            if not isinstance(size, int) or size < (1 if name == "in1_features" else 0):
+            if not is_whole(size) or size < (1 if name == "in1_features" else 0):
                 where = f"Bilinear({in1_features}, {in2_features}, {out_features})"
                 raise refusal(where, name, repr(size), "a positive integer", f"pass {name} as an int")
         self.in1_features = in1_features

@@ -1,13 +1,12 @@
 """Look-ups in a table of rows."""
 
-from numbers import Integral
 from typing import Any
 
 from xplayers import functional as F
 from xplayers.arrays import Array, array_namespace, host_normal
 from xplayers.errors import refusal
 
-from .layer import UNSET, Layer, gradient_alias, record
+from .layer import UNSET, Layer, gradient_alias, is_whole, record
 from .tape import Tape
 
 __all__ = ["Embedding", "EmbeddingBag"]
@@ -21,7 +20,7 @@ class _Table(Layer):
     def _build(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None, given: Any, rng: Any) -> None:
         where = f"{type(self).__name__}({num_embeddings}, {embedding_dim})"
         for name, size in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
-            if not isinstance(size, Integral) or size < 0:
+            if not is_whole(size) or size < 0:
                 mend = f"pass {name} as an int, as in {type(self).__name__}(10, 3)"
                 raise refusal(where, name, repr(size), "a non-negative integer", mend)
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:

@@ -9,6 +9,7 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from xplayers.arrays import (
@@ -641,6 +642,11 @@ class Entries(MutableMapping[str, Array]):
     def __repr__(self) -> str:
         kind = "grads" if self._gradients else "params"
         return f"{kind} of {self._root.title}: " + ", ".join(f"{k} {tuple(v.shape)}" for k, v in self.items())
+
+
+def is_whole(n: object) -> bool:
+    """Whether n is an integer: Python's, or what numpy.prod gives. A bool is none."""
+    return isinstance(n, Integral) and not isinstance(n, bool)
 
 
 def gradient_alias(name: str) -> property:

@@ -1,13 +1,12 @@
 """Affine maps, and the layers that only change shapes."""
 
-from numbers import Integral
 from typing import Any
 
 from xplayers import functional as F
 from xplayers.arrays import Array, array_namespace, fan_in_bound, host_uniform
 from xplayers.errors import refusal
 
-from .layer import UNSET, Layer, gradient_alias, record
+from .layer import UNSET, Layer, gradient_alias, is_whole, record
 from .tape import Tape
 
 __all__ = ["Affine", "Dense", "Flatten", "Identity", "Linear", "Unflatten"]
@@ -47,7 +46,7 @@ class Affine(Layer):
             self.parameter("bias", UNSET if bias else None)
             return
         for name, size in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(size, Integral) or size < 0:  # also what numpy.prod gives
+            if not is_whole(size) or size < 0:  # also what numpy.prod gives
                 raise refusal(
                     f"{type(self).__name__}({in_features}, {out_features})",
                     name,

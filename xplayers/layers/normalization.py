@@ -8,7 +8,7 @@ from xplayers import functional as F
 from xplayers.arrays import Array, array_namespace, host_full
 from xplayers.errors import refusal
 
-from .layer import UNSET, Layer, gradient_alias, record
+from .layer import UNSET, Layer, gradient_alias, is_whole, record
 from .tape import Tape
 
 __all__ = [
@@ -39,7 +39,7 @@ class _ChannelNorm(Layer):
     def _build(
         self, num_features: Any, eps: float, momentum: Any, affine: bool, track_running_stats: bool, bias: bool
     ) -> None:
-        if num_features is not None and (not isinstance(num_features, int) or num_features < 0):
+        if num_features is not None and (not is_whole(num_features) or num_features < 0):
             raise refusal(
                 f"{type(self).__name__}({num_features!r})",
                 "num_features",
@@ -410,8 +410,8 @@ class _TrailingNorm(Layer):
     dw = gradient_alias("weight")
 
     def _build(self, normalized_shape: Any, eps: float | None, elementwise_affine: bool) -> None:
-        sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        if not sizes or not all(isinstance(n, int) and n >= 0 for n in sizes):
+        sizes = (normalized_shape,) if is_whole(normalized_shape) else tuple(normalized_shape)
+        if not sizes or not all(is_whole(n) and n >= 0 for n in sizes):
             raise refusal(
                 f"{type(self).__name__}({normalized_shape!r})",
                 "normalized_shape",
@@ -520,7 +520,7 @@ class LocalResponseNorm(Layer):
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
-        if not isinstance(size, int) or size < 1:
+        if not is_whole(size) or size < 1:
             raise refusal(
                 f"LocalResponseNorm({size!r})", "size", repr(size), "a positive integer", "pass LocalResponseNorm(5)"
             )

@@ -5,7 +5,7 @@ from xplayers.arrays import Array
 from xplayers.errors import refusal
 from xplayers.functional.padding import checked_pairs
 
-from .layer import Layer, record
+from .layer import Layer, is_whole, record
 from .tape import Tape
 
 __all__ = [
@@ -38,12 +38,8 @@ class _Pad(Layer):
     def __init__(self, padding: int | tuple[int, ...]) -> None:
         super().__init__()
         sides = 2 * self.n
-        given = (padding,) * sides if isinstance(padding, int) else padding
-        if (
-            not isinstance(given, tuple | list)
-            or len(given) != sides
-            or not all(isinstance(side, int) for side in given)
-        ):
+        given = (padding,) * sides if is_whole(padding) else padding
+        if not isinstance(given, tuple | list) or len(given) != sides or not all(is_whole(side) for side in given):
             expected = f"an integer, or {sides} of them"
             raise refusal(f"{type(self).__name__}({padding!r})", "padding", repr(padding), expected, "pass padding=1")
         self.padding = tuple(given)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from xplayers import functional as F
 from xplayers.arrays import Array, fan_in_bound, host_uniform, is_array, is_integer
 
-from .layer import Layer, record
+from .layer import Layer, is_whole, record
 from .tape import Tape
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
@@ -24,7 +24,7 @@ class _Sizes(Layer):
         return f"{self.input_size}, {self.hidden_size}"
 
     def _expect_count(self, name: str, value: Any, least: int = 1) -> None:
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not is_whole(value):
             mend = f"pass {name} as an int, as in {type(self).__name__}(10, 20)"
             raise self.refusal(name, repr(value), "an int", mend, TypeError)
         if value < least:

@@ -7,7 +7,7 @@ from xplayers.arrays import Array
 from xplayers.errors import refusal
 from xplayers.functional.resampling import expect_groups, expect_shuffling, interpolated_sizes
 
-from .layer import Layer, record
+from .layer import Layer, is_whole, record
 from .tape import Tape
 
 __all__ = [
@@ -87,7 +87,7 @@ class _PixelShuffling(Layer):
 
     def __init__(self, r: int) -> None:
         super().__init__()
-        if not isinstance(r, int) or r < 1:
+        if not is_whole(r) or r < 1:
             where = f"{type(self).__name__}({r!r})"
             raise refusal(where, self.factor, repr(r), "an integer of at least 1", f"pass {self.factor}=2")
         setattr(self, self.factor, r)
@@ -130,7 +130,7 @@ class ChannelShuffle(Layer):
 
     def __init__(self, groups: int) -> None:
         super().__init__()
-        if not isinstance(groups, int) or groups < 1:
+        if not is_whole(groups) or groups < 1:
             where = f"ChannelShuffle({groups!r})"
             raise refusal(where, "groups", repr(groups), "an integer of at least 1", "pass groups=2")
         self.groups = groups

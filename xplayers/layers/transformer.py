@@ -11,7 +11,7 @@ from xplayers.arrays import Array, array_namespace, convert, host_full, host_uni
 from .attention import MultiheadAttention
 from .container import ModuleList
 from .dropout import Dropout
-from .layer import Layer, add_gradients, record
+from .layer import Layer, add_gradients, is_whole, record
 from .linear import Linear
 from .normalization import LayerNorm
 from .tape import Tape
@@ -77,7 +77,7 @@ class _Block(Layer):
         self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, **where)
         if norms == 3:
             self.multihead_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, **where)
-        if not isinstance(dim_feedforward, int) or dim_feedforward <= 0:
+        if not is_whole(dim_feedforward) or dim_feedforward <= 0:
             mend = "pass dim_feedforward as an int, as in dim_feedforward=2048"
             raise self.refusal("dim_feedforward", repr(dim_feedforward), "a positive int", mend)
         self.linear1 = Linear(d_model, dim_feedforward, bias, **where)
@@ -358,7 +358,7 @@ def _expect_layers(owner: Layer, argument: str, layer: Any, n: Any) -> None:
     if not isinstance(layer, Layer):
         mend = f"pass a Transformer{'En' if argument == 'encoder_layer' else 'De'}coderLayer"
         raise owner.refusal(argument, f"a {type(layer).__name__}", "a Layer", mend, TypeError)
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not is_whole(n) or n < 1:
         raise owner.refusal("num_layers", repr(n), "a positive int", "pass num_layers=1 or more")
 
 
