@@ -435,7 +435,9 @@ def _max_unpool_forward(n, x, indices, kernel_size, stride=None, padding=0, outp
     # An index that is named twice must not add up: all but the last of each run of equal ones are set to 0.
     order = xp.argsort(at, stable=True)
     at, values = xp.take(at, order), xp.take(xp.reshape(x, (-1,)), order)
-    goes_on = xp.concat([at[1:] == at[:-1], xp.zeros((min(1, at.shape[0]),), dtype=xp.bool, device=device(x))])
+    one = min(1, at.shape[0])  # nothing to compare where the batch is empty
+    last = xp.zeros((one,), dtype=xp.bool, device=device(x))
+    goes_on = xp.concat([at[one:] == at[: at.shape[0] - one], last])
     values = xp.where(goes_on, 0.0, values)
     flat = index_add(xp.zeros((math.prod(shape),), **like(x)), at, values)
     return xp.reshape(flat, shape), (indices, n, shape)
