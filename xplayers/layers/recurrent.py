@@ -24,7 +24,7 @@ class _Sizes(Layer):
         return f"{self.input_size}, {self.hidden_size}"
 
     def _expect_count(self, name: str, value: Any, least: int = 1) -> None:
-        if isinstance(value, bool) or not is_whole(value):
+        if not is_whole(value):
             mend = f"pass {name} as an int, as in {type(self).__name__}(10, 20)"
             raise self.refusal(name, repr(value), "an int", mend, TypeError)
         if value < least:

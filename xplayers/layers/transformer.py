@@ -358,7 +358,7 @@ def _expect_layers(owner: Layer, argument: str, layer: Any, n: Any) -> None:
     if not isinstance(layer, Layer):
         mend = f"pass a Transformer{'En' if argument == 'encoder_layer' else 'De'}coderLayer"
         raise owner.refusal(argument, f"a {type(layer).__name__}", "a Layer", mend, TypeError)
-    if isinstance(n, bool) or not is_whole(n) or n < 1:
+    if not is_whole(n) or n < 1:
         raise owner.refusal("num_layers", repr(n), "a positive int", "pass num_layers=1 or more")
 
 
