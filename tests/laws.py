@@ -21,6 +21,8 @@ from xplayers.arrays import array_namespace, size
 
 LAWS: dict[str, Callable[["Bench"], None]] = {}
 
+WITH_KERNELS = ("numpy", "cupy")  # the libraries that have kernels
+
 
 def law(f: Callable[["Bench"], None]) -> Callable[["Bench"], None]:
     LAWS[f.__name__] = f
@@ -219,6 +221,25 @@ def agrees_in_bfloat16(bench: Bench) -> None:
     """The same in bfloat16, on the libraries that have it."""
     if hasattr(bench.backend.xp, "bfloat16"):
         _in(bench, "bfloat16")
+
+
+@law
+def agrees_without_kernels(bench: Bench) -> None:
+    """The agnostic code alone, where kernels have answered in the laws above."""
+    if bench.backend.name in WITH_KERNELS:
+        with xpl.use_kernels("off"):
+            _agrees(bench)
+            _in(bench, "float32")
+
+
+@law
+def agrees_with_kernels_required(bench: Bench) -> None:
+    """Kernels alone wherever they claim the call, however small it is."""
+    if bench.backend.name in WITH_KERNELS:
+        with xpl.use_kernels("require"):
+            _agrees(bench)
+            _in(bench, "float32")
+            _in(bench, "float16")
 
 
 @law

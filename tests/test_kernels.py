@@ -16,12 +16,12 @@ from xplayers.kernels.registry import kernel
 @pytest.fixture
 def twin():
     """A twin of `linear` on NumPy that answers only float64, and says in its answer that it was called."""
-    held = registry._state.twins.get(("numpy", F.linear_forward))
+    held = registry._state.twins.get(("numpy", F.linear_forward), ())
 
     def backward(dy, cache, *, wanted=None):
         return tuple(f"twin {part}" for part in cache)
 
-    @kernel("numpy", F.linear_forward, backward, supports=lambda x, *rest: x.dtype == np.float64)
+    @kernel("numpy", F.linear_forward, backward, supports=lambda x, *rest: x.dtype == np.float64, rule="in float64")
     def forward(x, weight, bias=None):
         if x.dtype != np.float64 or x.ndim == 3:
             return NotImplemented
@@ -29,15 +29,16 @@ def twin():
 
     yield
     registry.unregister("numpy", F.linear_forward)
-    if held is not None:
-        registry._state.twins["numpy", F.linear_forward] = held
+    registry._state.twins["numpy", F.linear_forward] = held
+    F.linear_forward.known.clear()
 
 
 X, W = np.ones((2, 3)), np.ones((4, 3))
 
 
 def counts():
-    return xpl.kernels.status()["kernels"]["numpy:linear_forward"]
+    found = xpl.kernels.status()["kernels"]["numpy:linear_forward"]
+    return {k: found[k] for k in ("answered", "declined")}
 
 
 def test_a_twin_answers_and_its_backward_follows_the_cache(twin):
@@ -77,6 +78,42 @@ def test_other_libraries_and_keywords(twin):
     y, _ = F.linear_forward(strict.asarray(X), strict.asarray(W))
     assert y.shape == (2, 4)
     assert F.linear_forward(x=X, weight=W)[0] == "twin"
+
+
+def test_the_means_in_front_is_asked_first_and_can_be_left_out(twin):
+    @kernel("numpy", F.linear_forward, lambda dy, cache, *, wanted=None: cache, means="numba")
+    def forward(x, weight, bias=None):
+        return ("compiled", ()) if x.ndim == 2 else NotImplemented
+
+    assert F.linear(X, W) == "compiled"
+    assert F.linear(X[0], W) == "twin"  # the next one, where the first declines
+    with xpl.use_kernels(without=("numba",)):
+        assert F.linear(X, W) == "twin"
+    registry.unregister("numpy", F.linear_forward, "numba")
+    assert F.linear(X, W) == "twin"
+
+
+def test_precision_is_exact_unless_asked():
+    assert xpl.kernels.precision() == "exact"
+    with xpl.use_kernels(precision="fast"):
+        assert xpl.kernels.precision() == "fast"
+        with xpl.use_kernels("off"):
+            assert xpl.kernels.status()["precision"] == "fast"
+            assert xpl.kernels.status()["mode"] == "off"
+    assert xpl.kernels.precision() == "exact"
+    with pytest.raises(ValueError, match=r"precision': got 'tf32'.*exact, fast"):
+        xpl.use_kernels(precision="tf32")
+
+
+def test_under_require_every_size_is_worth_it():
+    assert not registry.worth(10, 100)
+    assert registry.worth(100, 100)
+    with xpl.use_kernels("require"):
+        assert registry.worth(10, 100)
+
+
+def test_rules_are_shown(twin):
+    assert xpl.kernels.status()["kernels"]["numpy:linear_forward"]["rule"] == "in float64"
 
 
 def test_an_unknown_mode_is_refused():

@@ -14,12 +14,14 @@ Backward = Callable[..., Any]
 
 
 class find_twin:
-    """Where `kernels/` hangs its look-up: `find_twin.by(forward, args, kwargs)` gives a twin's answer or None.
+    """Where `kernels/` hangs its look-up. It stands here, empty, so that this package never imports the one above it.
 
-    It stands here, empty, so that this package never imports the one above it.
+    `twins(forward, kind)` gives the twins of a forward for a type of array, None where it is to be asked again;
+    `ask(twins, args, kwargs)` the answer of the first that takes the call, or None.
     """
 
-    by: Callable[[Forward, tuple, dict], tuple[Any, Any] | None] | None = None
+    twins: Callable[[Forward, type], tuple | None] | None = None
+    ask: Callable[[tuple, tuple, dict], tuple[Any, Any] | None]
 
 
 class Maker:
@@ -33,17 +35,22 @@ class Maker:
 
 def accelerable(forward: Forward) -> Forward:
     """Marks a forward that a kernel may answer in its place. The agnostic one stays at `forward.reference`."""
+    known: dict[type, tuple | None] = {}  # a type of array: its twins
 
     @functools.wraps(forward)
     def dispatch(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        if find_twin.by is not None:
-            answer = find_twin.by(dispatch, args, kwargs)
+        kind = type(args[0] if args else next(iter(kwargs.values()), None))
+        twins = known.get(kind)
+        if twins is None and find_twin.twins is not None:
+            twins = known[kind] = find_twin.twins(dispatch, kind)
+        if twins:
+            answer = find_twin.ask(twins, args, kwargs)
             if answer is not None:
                 return answer
         y, cache = forward(*args, **kwargs)
         return unscalar(y), cache
 
-    dispatch.reference = forward  # type: ignore[attr-defined]
+    dispatch.reference, dispatch.known = forward, known  # type: ignore[attr-defined]
     return dispatch
 
 

@@ -1,10 +1,14 @@
 """The look-up of twins, its switch, and what it counts.
 
-A kernel file registers a pair: `@kernel("numpy", conv2d_forward, conv2d_backward_twin)`. The forward twin has the
-signature of the agnostic one, answers `(y, cache)` with a cache of its own, and returns NotImplemented where it
-declines; then the agnostic function answers, and the fall-back is counted.
+A kernel file registers a pair: `@kernel("numpy", conv2d_forward, conv2d_backward_twin, means="numba")`. The forward
+twin has the signature of the agnostic one, answers `(y, cache)` with a cache of its own, and returns NotImplemented
+where it declines; then the next means is asked, and at last the agnostic function. Each fall-back is counted.
+
+The means of a library are loaded when its first array is met, never by `import xplayers`.
 """
 
+import importlib
+import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -12,13 +16,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from xplayers.arrays import Array, leaves
 from xplayers.errors import refusal
 from xplayers.functional.pair import Maker, find_twin
 
-__all__ = ["kernel", "status", "use_kernels"]
+__all__ = ["kernel", "precision", "status", "use_kernels", "worth"]
 
 _MODES = ("auto", "off", "require")
+_PRECISIONS = ("exact", "fast")
+
+
+def _lacks(module: str, mend: str) -> Callable[[], str | None]:
+    """A probe that says why a means cannot be loaded: None where it can."""
+    return lambda: None if importlib.util.find_spec(module) else f"{module} is not installed. Mend: {mend}"
+
+
+@dataclass
+class _Means:
+    """A way to be faster on the arrays of one library: the module that registers its twins, and what it lacks."""
+
+    name: str
+    module: str
+    lacks: Callable[[], str | None]
+    loaded: bool = False
+
+
+_FAST = 'pip install "xplayers[fast]"'
+
+# The means of each library, the one that is asked first in front.
+_MEANS: dict[str, tuple[_Means, ...]] = {
+    "numpy": (
+        _Means("numba", "xplayers.kernels.on_numba", _lacks("numba", _FAST)),
+        _Means("numpy", "xplayers.kernels.on_numpy", lambda: None),
+    ),
+}
 
 
 @dataclass
@@ -26,26 +56,48 @@ class _Twin:
     """A kernel for one function on one library, and how often it answered and declined."""
 
     name: str
+    means: str
     forward: Callable[..., Any]
     backward: Callable[..., Any]
     supports: Callable[..., bool] | None
+    rule: str
     answered: int = 0
     declined: int = 0
 
 
 @dataclass
 class _State:
-    twins: dict[tuple[str, Any], _Twin] = field(default_factory=dict)
+    twins: dict[tuple[str, Any], tuple[_Twin, ...]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)  # means: why it could not be loaded
     mode: str = "auto"
+    precision: str = "exact"
+
+
+class _Scope(threading.local):
+    """What `use_kernels` has set in this thread."""
+
+    mode: str | None = None
+    precision: str | None = None
+    without: tuple[str, ...] = ()
 
 
 _state = _State()
-_scoped = threading.local()
+_scope = _Scope()
+_loading = threading.RLock()
 
 
 def _mode() -> str:
-    return getattr(_scoped, "mode", None) or _state.mode
+    return _scope.mode or _state.mode
+
+
+def precision() -> str:
+    """How exact kernels are: "exact", as the direct computation, or "fast", which `use_kernels` must ask for."""
+    return _scope.precision or _state.precision
+
+
+def worth(amount: int, least: int) -> bool:
+    """Whether a call of this size is a kernel's: under `require` every one is, so that tests may be small."""
+    return amount >= least or _mode() == "require"
 
 
 def kernel(
@@ -53,89 +105,151 @@ def kernel(
     reference: Callable[..., Any],
     backward: Callable[..., Any],
     supports: Callable[..., bool] | None = None,
+    *,
+    means: str | None = None,
+    rule: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers the decorated forward and `backward` as the twin of `reference` for arrays of `library`.
 
     `supports(*args, **kwargs)` is the table of what the pair claims: under `require` a forward that declines such a
-    call is an error.
+    call is an error. `means` names the way ("numba"); the library's own where it is not given. `rule` says in words
+    when the twin answers, for `status`.
     """
     if not hasattr(reference, "reference"):
         raise refusal("kernel", "reference", reference.__name__, "a function marked @accelerable", "mark it so")
+    way = means or library
+    name = f"{library}:{reference.__name__}" if way == library else f"{way}:{reference.__name__}"
 
     def register(forward: Callable[..., Any]) -> Callable[..., Any]:
-        _state.twins[library, reference] = _Twin(f"{library}:{reference.__name__}", forward, backward, supports)
-        find_twin.by = _find
+        twin = _Twin(name, way, forward, backward, supports, rule)
+        held = (twin, *(t for t in _state.twins.get((library, reference), ()) if t.means != way))
+        order = [m.name for m in _MEANS.get(library, ())]
+        _state.twins[library, reference] = tuple(
+            sorted(held, key=lambda t: order.index(t.means) if t.means in order else -1)
+        )
+        reference.known.clear()  # type: ignore[attr-defined]
         return forward
 
     return register
 
 
-def unregister(library: str, reference: Callable[..., Any]) -> None:
+def unregister(library: str, reference: Callable[..., Any], means: str | None = None) -> None:
     """Takes a twin out again."""
-    del _state.twins[library, reference]
-    if not _state.twins:
-        find_twin.by = None
+    left = tuple(t for t in _state.twins[library, reference] if t.means != (means or library))
+    _state.twins[library, reference] = left
+    reference.known.clear()  # type: ignore[attr-defined]
 
 
-def _library_of(x: Array) -> str:
-    return type(x).__module__.split(".")[0]
+def load(library: str) -> None:
+    """Loads every means of a library that can be loaded, once; notes why one cannot."""
+    for means in _MEANS.get(library, ()):
+        with _loading:
+            if means.loaded:
+                continue
+            means.loaded = True
+            reason = means.lacks()
+            if reason is None:
+                try:
+                    importlib.import_module(means.module)
+                except Exception as e:  # a driver or a compiler can fail in any way
+                    reason = f"{type(e).__name__}: {e}"
+            if reason is not None:
+                _state.absent[means.name] = reason
 
 
-def _find(reference: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Any, Any] | None:
-    mode = _mode()
+def _library_of(kind: type) -> str:
+    return kind.__module__ if kind.__module__.startswith("numpy") else kind.__module__.split(".")[0]
+
+
+def _twins(reference: Callable[..., Any], kind: type) -> tuple[_Twin, ...] | None:
+    if _mode() == "off":
+        return None
+    library = _library_of(kind)
+    load(library)
+    if _mode() == "require":
+        _refuse_absent("a call")
+    return _state.twins.get((library, reference), ())
+
+
+def _ask(twins: tuple[_Twin, ...], args: tuple, kwargs: dict) -> tuple[Any, Any] | None:
+    mode = _scope.mode or _state.mode
     if mode == "off":
         return None
-    first = next(leaves(args), None)
-    if first is None:
-        first = next(leaves(tuple(kwargs.values())), None)
-    twin = _state.twins.get((_library_of(first), reference))
-    if twin is None:
-        return None
-    answer = twin.forward(*args, **kwargs)
-    if answer is NotImplemented:
+    for twin in twins:
+        if twin.means in _scope.without:
+            continue
+        answer = twin.forward(*args, **kwargs)
+        if answer is not NotImplemented:
+            twin.answered += 1
+            y, cache = answer
+            return y, (Maker(twin.backward), *cache)
         twin.declined += 1
         if mode == "require" and twin.supports is not None and twin.supports(*args, **kwargs):
             raise RuntimeError(f"kernel {twin.name} declined a call that its table of support claims")
-        return None
-    twin.answered += 1
-    y, cache = answer
-    return y, (Maker(twin.backward), *cache)
+    return None
 
 
-def _set_mode(mode: str, where: str) -> str:
-    if mode not in _MODES:
-        raise refusal(where, "mode", repr(mode), f"one of {', '.join(_MODES)}", f'{where}("auto")')
-    if mode == "require" and _state.absent:
+find_twin.twins, find_twin.ask = _twins, _ask
+
+
+def _refuse_absent(where: str) -> None:
+    if _state.absent:
         why = "; ".join(f"{means}: {reason}" for means, reason in _state.absent.items())
         raise RuntimeError(f"{where}: kernels are required and cannot be loaded: {why}")
-    return mode
+
+
+def _one_of(where: str, argument: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        mend = f"{where}({known[0]!r})" if argument == "mode" else f"{where}({argument}={known[0]!r})"
+        raise refusal(where, argument, repr(value), f"one of {', '.join(known)}", mend)
+    return value
 
 
 @contextmanager
-def _scope(mode: str) -> Iterator[None]:
-    outer = getattr(_scoped, "mode", None)
-    _scoped.mode = mode
+def _scoped(mode: str | None, without: tuple[str, ...], exactness: str | None) -> Iterator[None]:
+    outer = _scope.mode, _scope.without, _scope.precision
+    _scope.mode = mode or outer[0]
+    _scope.without = (*outer[1], *without)
+    _scope.precision = exactness or outer[2]
     try:
         yield
     finally:
-        _scoped.mode = outer
+        _scope.mode, _scope.without, _scope.precision = outer
 
 
-def use_kernels(mode: str = "auto") -> Any:
+def use_kernels(mode: str | None = None, *, without: tuple[str, ...] = (), precision: str | None = None) -> Any:
     """`with use_kernels("off"):` the agnostic code alone; "auto": what is there; "require": an error where one lacks.
 
-    In this thread. The environment's XPLAYERS_KERNELS sets it for the whole process.
+    `without=("numba",)` leaves means out. `precision="fast"` lets kernels be less exact than the direct computation:
+    each states its error. What is not given stays as it is outside. In this thread; for the whole process the
+    environment's XPLAYERS_KERNELS (auto, off, require) and XPLAYERS_PRECISION (exact, fast) say so.
     """
-    return _scope(_set_mode(mode, "use_kernels"))
+    if mode is not None:
+        _one_of("use_kernels", "mode", mode, _MODES)
+    if precision is not None:
+        _one_of("use_kernels", "precision", precision, _PRECISIONS)
+    if mode == "require":
+        load("numpy")
+        _refuse_absent("use_kernels")
+    return _scoped(mode, tuple(without), precision)
 
 
 def status() -> dict[str, Any]:
-    """The mode, every kernel with how often it answered and declined, and why a means is absent."""
+    """The mode, every kernel with its rule and how often it answered and declined, and why a means is absent.
+
+    Kernels of a library stand here once its first array has been met; `load` does so before.
+    """
+    load("numpy")
+    twins = [t for held in _state.twins.values() for t in held]
     return {
         "mode": _mode(),
-        "kernels": {t.name: {"answered": t.answered, "declined": t.declined} for t in _state.twins.values()},
+        "precision": precision(),
+        "kernels": {t.name: {"answered": t.answered, "declined": t.declined, "rule": t.rule} for t in twins},
         "absent": dict(_state.absent),
     }
 
 
-_state.mode = _set_mode(os.environ.get("XPLAYERS_KERNELS", "auto"), "XPLAYERS_KERNELS")
+_state.mode = _one_of("XPLAYERS_KERNELS", "mode", os.environ.get("XPLAYERS_KERNELS", "auto"), _MODES)
+_state.precision = _one_of(
+    "XPLAYERS_PRECISION", "precision", os.environ.get("XPLAYERS_PRECISION", "exact"), _PRECISIONS
+)

@@ -1,0 +1,112 @@
+"""The threads that kernels part their work over: every part once, errors raised, nested calls and forks safe."""
+
+import multiprocessing
+import threading
+
+import pytest
+
+from xplayers.kernels import set_threads, threads
+from xplayers.kernels import threads as how_many
+from xplayers.kernels.threads import in_parts, one_blas_thread, runs
+
+
+@pytest.fixture(autouse=True)
+def _four():
+    held = threads()
+    set_threads(4)
+    yield
+    set_threads(held)
+
+
+def test_every_part_is_worked_on_once():
+    seen = []
+    in_parts(seen.append, range(1000))
+    assert sorted(seen) == list(range(1000))
+
+
+def test_several_threads_work():
+    here, met = set(), threading.Barrier(4, timeout=20)
+
+    def work(_):
+        here.add(threading.get_ident())
+        met.wait()
+
+    in_parts(work, range(4))
+    assert len(here) == 4
+
+
+def test_an_error_is_raised_and_the_pool_lives_on():
+    def work(i):
+        if i == 7:
+            raise KeyError("seven")
+
+    with pytest.raises(KeyError, match="seven"):
+        in_parts(work, range(20))
+    test_every_part_is_worked_on_once()
+
+
+def test_what_a_part_calls_is_not_parted_again():
+    seen = []
+    in_parts(lambda i: in_parts(lambda j: seen.append((i, j)), range(3)), range(5))
+    assert sorted(seen) == [(i, j) for i in range(5) for j in range(3)]
+
+
+def test_many_callers_at_once():
+    totals = []
+
+    def call():
+        seen = []
+        in_parts(seen.append, range(200))
+        totals.append(sum(seen))
+
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    for c in callers:
+        c.start()
+    for c in callers:
+        c.join(30)
+    assert totals == [sum(range(200))] * 8
+
+
+def _in_child(answer):
+    seen = []
+    in_parts(seen.append, range(10))
+    answer.put(sorted(seen))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own():
+    in_parts(lambda i: None, range(10))
+    context = multiprocessing.get_context("fork")
+    answer = context.SimpleQueue()
+    child = context.Process(target=_in_child, args=(answer,))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    assert answer.get() == list(range(10))
+
+
+def test_runs_cover_without_overlap_and_do_not_depend_on_threads():
+    for count, run in ((0, 4), (1, 4), (10, 4), (4097, 1000)):
+        found = runs(count, run)
+        assert [i for r in found for i in range(r.start, r.stop)] == list(range(count))
+        assert all(r.stop - r.start <= run for r in found)
+
+
+def test_numbers_of_threads_are_checked():
+    assert how_many() == 4
+    for wrong in (0, -1, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="set_threads"):
+            set_threads(wrong)
+
+
+def test_blas_gets_its_threads_back():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def counts():
+        return [p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
+
+    before = counts()
+    with one_blas_thread() as alone, one_blas_thread():
+        assert alone
+        assert set(counts()) == {1}
+    assert counts() == before

@@ -1,0 +1,1 @@
+"""Twins for NumPy arrays compiled by numba, of the extra `fast`: loops that read and write each array once."""

@@ -1,0 +1,1 @@
+"""Twins for NumPy arrays with NumPy alone: the same mathematics in blocks that fit the cache, written in place."""

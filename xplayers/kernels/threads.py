@@ -1,0 +1,160 @@
+"""Work on the CPU in parts, one a thread: NumPy's loops and kernels compiled with nogil release the interpreter's lock.
+
+The threads are the package's own and wait for work; they are as many as XPLAYERS_THREADS says, else OMP_NUM_THREADS,
+else the cores that the process may use. Handing work to one costs 20 to 50 us, so only calls of 0.3 ms or more are
+parted. The parts of a call do not depend on the number of threads, so that its result does not either.
+"""
+
+import contextlib
+import functools
+import importlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from xplayers.errors import refusal
+
+__all__ = ["in_parts", "one_blas_thread", "runs", "set_threads", "threads"]
+
+
+def _from_environment() -> int:
+    for name in ("XPLAYERS_THREADS", "OMP_NUM_THREADS"):
+        first = os.environ.get(name, "").split(",")[0]
+        if first.isdigit() and int(first):
+            return int(first)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Pool:
+    """The threads that wait, made when they are first needed."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.started = 0
+        self.lock = threading.Lock()
+
+    def start(self, count: int) -> None:
+        with self.lock:
+            for _ in range(self.started, count):
+                threading.Thread(target=self._serve, args=(self.waiting,), name="xplayers", daemon=True).start()
+            self.started = max(self.started, count)
+
+    @staticmethod
+    def _serve(waiting: "queue.SimpleQueue[Callable[[], None]]") -> None:
+        _here.inside = True
+        while True:
+            waiting.get()()
+
+
+class _Here(threading.local):
+    inside = False  # whether this thread works on a part already: what it calls is not parted again
+
+
+_here = _Here()
+_pool = _Pool(_from_environment())
+
+
+def _after_fork() -> None:  # threads do not survive a fork
+    global _pool
+    _pool = _Pool(_pool.count)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def threads() -> int:
+    """How many threads a kernel may use."""
+    return _pool.count
+
+
+def set_threads(n: int) -> None:
+    """Sets how many threads a kernel may use; BLAS has its own (OPENBLAS_NUM_THREADS, or threadpoolctl)."""
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise refusal("set_threads", "n", repr(n), "an integer of at least 1", "pass set_threads(1)")
+    _pool.count = n
+
+
+def runs(count: int, run: int) -> list[slice]:
+    """0 ... count in runs of about `run`, of equal length."""
+    run = max(1, min(run, count))
+    run = -(-count // -(-count // run)) if count else 1
+    return [slice(i, min(i + run, count)) for i in range(0, count, run)]
+
+
+def in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:
+    """Calls `work(part)` for every part, in any order, on as many threads as there are. An error in one is raised."""
+    parts = list(parts)
+    helpers = min(_pool.count, len(parts)) - 1
+    if helpers < 1 or _here.inside:
+        for part in parts:
+            work(part)
+        return
+    left, lock = iter(parts), threading.Lock()
+    done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        error = None
+        try:
+            while True:
+                with lock:
+                    part = next(left, done)
+                if part is done:
+                    break
+                work(part)
+        except BaseException as e:
+            error = e
+        done.put(error)
+
+    pool = _pool
+    pool.start(helpers)
+    for _ in range(helpers):
+        pool.waiting.put(run)
+    _here.inside = True
+    try:
+        run()
+    finally:
+        _here.inside = False
+    errors = [e for e in (done.get() for _ in range(helpers + 1)) if e is not None]
+    if errors:
+        raise errors[0]
+
+
+@functools.cache
+def _controller() -> Any:
+    try:
+        return importlib.import_module("threadpoolctl").ThreadpoolController()
+    except ImportError:
+        return None
+
+
+_holders = 0  # how many calls hold BLAS to one thread: the first sets it, the last gives it back
+_limit: Any = None
+_limiting = threading.Lock()
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[bool]:
+    """BLAS on one thread, where threadpoolctl is installed to say so: for products that are taken in parts.
+
+    Gives whether it is so; without threadpoolctl the parts' products would wait for one another's threads.
+    """
+    global _holders, _limit
+    controller = _controller()
+    if controller is None:
+        yield False
+        return
+    with _limiting:
+        if _holders == 0:
+            _limit = controller.limit(limits=1, user_api="blas")
+        _holders += 1
+    try:
+        yield True
+    finally:
+        with _limiting:
+            _holders -= 1
+            if _holders == 0:
+                _limit.restore_original_limits()
