@@ -123,10 +123,11 @@ def benches():
 @pytest.fixture
 def bench(request, benches):
     row, means = request.param
-    if (row, means) not in benches:
+    key = str(row), means
+    if key not in benches:
         benches.clear()
-        benches[row, means] = Bench(row, means)
-    return benches[row, means]
+        benches[key] = Bench(row, means)
+    return benches[key]
 
 
 def pytest_generate_tests(metafunc):
