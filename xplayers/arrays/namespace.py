@@ -88,6 +88,8 @@ def is_traced(x: Array) -> bool:
 
 def device(x: Array) -> Any:
     """The device of an array, to be handed to a creation function; None under jax.jit, where it is not known."""
+    if type(x) is np.ndarray:
+        return "cpu"
     return None if is_traced(x) else aac.device(x)
 
 

@@ -8,10 +8,10 @@ import math
 from collections.abc import Iterator
 
 import array_api_compat as aac
-import array_api_extra as xpx
 from numpy.lib.stride_tricks import as_strided
 
 from .namespace import Array, array_namespace, device, like
+from .writing import add_at
 
 __all__ = ["add_windows", "blocks", "window_counts", "windows"]
 
@@ -21,7 +21,7 @@ _AT_ONCE = 1 << 28  # elsewhere, where starting a kernel costs more than memory 
 
 def blocks(x: Array, count: int, each: int) -> Iterator[slice]:
     """Parts `count` items into runs, so that a temporary of `each` numbers an item is of a good size for x's device."""
-    cpu = aac.is_numpy_array(x) or str(device(x)) in ("cpu", "CPU_DEVICE")
+    cpu = str(device(x)) in ("cpu", "CPU_DEVICE")
     run = max(1, (_CACHED if cpu else _AT_ONCE) // max(1, each))
     run = -(-count // -(-count // run)) if count else 1  # runs of equal length
     for start in range(0, count, run):
@@ -72,5 +72,5 @@ def add_windows(w: Array, sizes: tuple, stride: tuple, dilation: tuple) -> Array
         return xp.reshape(w, (*lead, *sizes))
     x = xp.zeros((*lead, *sizes), **like(w))
     for o in itertools.product(*map(range, kernel)):
-        x = xpx.at(x)[_tap(o, counts, stride, dilation)].add(w[(..., *o, *(slice(None),) * n)])
+        x = add_at(x, _tap(o, counts, stride, dilation), w[(..., *o, *(slice(None),) * n)])
     return x

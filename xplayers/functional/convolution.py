@@ -12,9 +12,7 @@ axis, so that a shift along it is a run of the same columns, and the product is 
 
 import math
 
-import array_api_extra as xpx
-
-from xplayers.arrays import add_windows, array_namespace, blocks, like, total, window_counts, windows
+from xplayers.arrays import add_windows, array_namespace, blocks, like, put_at, total, window_counts, windows
 from xplayers.errors import refusal
 
 from .padding import constant_pad
@@ -328,7 +326,7 @@ def _correlate(x, weight, bias, stride, pairs, dilation, groups):
         t = xp.reshape(t, (n_out, *counts[:rows], part.stop - part.start, *counts[rows:]))
         if bias is not None:
             t += xp.reshape(bias, (n_out, *(1,) * (t.ndim - 1)))
-        y = xpx.at(y)[part, ...].set(xp.moveaxis(t, 1 + rows, 0))
+        y = put_at(y, (part, ...), xp.moveaxis(t, 1 + rows, 0))
     return y
 
 
@@ -353,7 +351,7 @@ def _scatter(dy, weight, bias, sizes, stride, pairs, dilation, groups):
         t = constant_pad(t, [(0, 0), (0, 0), *((-a, -b) for a, b in pairs)])
         if bias is not None:
             t = t + xp.reshape(bias, (c, *(1,) * (t.ndim - 1)))
-        dx = xpx.at(dx)[part, ...].set(xp.moveaxis(t, 1, 0))
+        dx = put_at(dx, (part, ...), xp.moveaxis(t, 1, 0))
     return dx
 
 

@@ -1,8 +1,6 @@
 """Padding along any axes: constant, reflected, replicated and circular; negative padding takes away."""
 
-import array_api_extra as xpx
-
-from xplayers.arrays import array_namespace, like, total
+from xplayers.arrays import add_at, array_namespace, like, put_at, total
 from xplayers.errors import refusal
 
 from .pair import answer_of, wants
@@ -58,7 +56,7 @@ def constant_pad(x, pairs, value=0):
     xp = array_namespace(x)
     shape = tuple(n + a + b for n, (a, b) in zip(x.shape, pairs, strict=True))
     y = xp.full(shape, value, **like(x)) if value else xp.zeros(shape, **like(x))
-    return xpx.at(y)[_inside(y, _negated(pairs))].set(x[_inside(x, pairs)])
+    return put_at(y, _inside(y, _negated(pairs)), x[_inside(x, pairs)])
 
 
 def _negated(pairs):
@@ -112,7 +110,7 @@ def _fold_back(dy, axis, a, b, mode):
         before, after = total(before, axis=axis, keepdims=True), total(after, axis=axis, keepdims=True)
     dx = xp.asarray(dy[_along(axis, a, a + n)], copy=True)
     for source, edge in zip(_sources(n, a, b, mode), (before, after), strict=True):
-        dx = xpx.at(dx)[_along(axis, *source)].add(edge)
+        dx = add_at(dx, _along(axis, *source), edge)
     return dx
 
 

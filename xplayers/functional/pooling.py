@@ -12,9 +12,7 @@ import math
 import operator
 from typing import NamedTuple
 
-import array_api_extra as xpx
-
-from xplayers.arrays import accumulator, array_namespace, blocks, device, index_add, like, total, uniform
+from xplayers.arrays import accumulator, add_at, array_namespace, blocks, device, index_add, like, total, uniform
 from xplayers.errors import refusal
 
 from .pair import accelerable, answer_of, follows_cache, wants
@@ -185,7 +183,7 @@ def _add_taps(pieces, axis, step):
             shape = list(piece.shape)
             shape[axis] = max(step.size + step.padding, slices[-1].stop)
             t = array_namespace(piece).zeros(tuple(shape), **like(piece))
-        t = xpx.at(t)[_along(axis, tap)].add(piece)
+        t = add_at(t, _along(axis, tap), piece)
     return t[_along(axis, slice(step.padding, step.padding + step.size))]
 
 
@@ -494,7 +492,7 @@ def _spread_along(d, axis, run):
         return _add_taps([d] * run.kernel, axis, run)
     t = xp.zeros((*d.shape[:axis], run.size, *d.shape[axis:][1:]), **like(d))
     for o, b in enumerate(run.bounds):
-        t = xpx.at(t)[_along(axis, slice(*b))].add(d[_along(axis, slice(o, o + 1))])
+        t = add_at(t, _along(axis, slice(*b)), d[_along(axis, slice(o, o + 1))])
     return t
 
 
