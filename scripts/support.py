@@ -1,7 +1,8 @@
 """Writes README.md's tables of backends and of support: every layer, backend and dtype, as the tests say.
 
 python scripts/support.py                    runs the laws on every backend of this machine, then writes
-python scripts/support.py --from FILE        writes what `./scripts/test --all --report-json FILE` has found
+python scripts/support.py --from FILE ...    writes what runs of `./scripts/test --all --report-json FILE` have found:
+                                             one run, or several, each with backends of its own
 """
 
 import argparse
@@ -39,6 +40,23 @@ def measured() -> dict[str, Any]:
     if done.returncode:
         raise SystemExit("the laws do not hold everywhere: mend that first; nothing was written")
     return json.loads(target.read_text())
+
+
+def merged(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several reports as one: of each backend what the report says that ran it, of two the one with more comparisons."""
+    best: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, dict[str, Any]] = {}  # backend: the report that it is taken from
+    for report in reports:
+        for row in report["backends"]:
+            name = row["backend"]
+            if name not in best or row.get("checks", 0) > best[name].get("checks", 0):
+                best[name], chosen[name] = row, report
+    support: dict[str, dict[str, Any]] = {}
+    for name, report in chosen.items():
+        for layer, held in report["support"].items():
+            if name in held:
+                support.setdefault(layer, {})[name] = held[name]
+    return {"backends": [best[b] for b in BACKENDS if b in best], "support": support}
 
 
 def backends_table(result: dict[str, Any]) -> str:
@@ -95,9 +113,10 @@ def between(text: str, name: str, new: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--from", dest="source", type=Path, help="a report of ./scripts/test --all --report-json FILE")
-    source = parser.parse_args().source
-    result = json.loads(source.read_text()) if source else measured()
+    what = "reports of ./scripts/test --all --report-json FILE"
+    parser.add_argument("--from", dest="sources", type=Path, nargs="+", metavar="FILE", help=what)
+    sources = parser.parse_args().sources
+    result = merged([json.loads(source.read_text()) for source in sources]) if sources else measured()
     README.write_text(between(README.read_text(), "support", written(result)))
     print(f"wrote {README.name}: {len(result['support'])} layers")
 
