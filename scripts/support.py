@@ -43,7 +43,7 @@ def measured() -> dict[str, Any]:
 
 
 def merged(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several reports as one: of each backend what the report says that ran it, of two the one with more comparisons."""
+    """Several reports as one: each backend as the report says that ran it, of two the one with more comparisons."""
     best: dict[str, dict[str, Any]] = {}
     chosen: dict[str, dict[str, Any]] = {}  # backend: the report that it is taken from
     for report in reports:

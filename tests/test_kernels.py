@@ -116,6 +116,19 @@ def test_rules_are_shown(twin):
     assert xpl.kernels.status()["kernels"]["numpy:linear_forward"]["rule"] == "in float64"
 
 
+def test_the_module_prints_what_is_active():
+    done = subprocess.run(
+        [sys.executable, "-m", "xplayers.kernels"],
+        env={**os.environ, "XPLAYERS_KERNELS": "off", "XPLAYERS_THREADS": "3"},
+        capture_output=True,
+        text=True,
+    )
+    first, *rest = done.stdout.splitlines()
+    assert first == "mode off, precision exact, 3 threads", done.stderr
+    names = [line.split()[0] for line in rest if not line.startswith("absent")]
+    assert sorted(names) == sorted(n for n in xpl.kernels.status()["kernels"])
+
+
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match=r"got 'fast'.*auto, off, require"):
         xpl.use_kernels("fast")

@@ -2,6 +2,8 @@
 
 >>> xpl.kernels.status()                 # what is active, by which rule, and why not
 >>> with xpl.use_kernels("off"): ...     # the agnostic code alone
+
+`python -m xplayers.kernels` prints the same for this machine.
 """
 
 from .registry import *
