@@ -57,51 +57,11 @@ import threadpoolctl
 import torch
 
 import xplayers as xpl
-from tests.cases import Case, integers, make
+from scripts.benchmarking.rows import QUICK, ROWS
+from tests.cases import Case, make
 
 PAUSE = 0.1  # seconds between the sides
 SLOT = 0.15  # seconds that one side runs in a round, at least once
-
-# name: layer, arguments, inputs. Names are what --only searches and what --compare goes by.
-ROWS: dict[str, Case] = {
-    "affine 784-256, batch 64": Case("Linear", (784, 256), {}, ((64, 784),)),
-    "affine 4096-4096, batch 128": Case("Linear", (4096, 4096), {}, ((128, 4096),)),
-    "conv 1x1 64-256 @56": Case("Conv2d", (64, 256, 1), {}, ((8, 64, 56, 56),)),
-    "conv 1x1 256-64 @56": Case("Conv2d", (256, 64, 1), {}, ((8, 256, 56, 56),)),
-    "conv 3x3 64-64 @56": Case("Conv2d", (64, 64, 3), {"padding": 1}, ((8, 64, 56, 56),)),
-    "conv 3x3 128-128 @28": Case("Conv2d", (128, 128, 3), {"padding": 1}, ((8, 128, 28, 28),)),
-    "conv 3x3 256-256 @14": Case("Conv2d", (256, 256, 3), {"padding": 1}, ((8, 256, 14, 14),)),
-    "conv 3x3 512-512 @7": Case("Conv2d", (512, 512, 3), {"padding": 1}, ((8, 512, 7, 7),)),
-    "conv 3x3 stride 2 128-128 @56": Case("Conv2d", (128, 128, 3), {"padding": 1, "stride": 2}, ((8, 128, 56, 56),)),
-    "conv 7x7 stride 2 3-64 @224": Case("Conv2d", (3, 64, 7), {"padding": 3, "stride": 2}, ((8, 3, 224, 224),)),
-    "conv 3x3 3-32 @32, batch 64": Case("Conv2d", (3, 32, 3), {"padding": 1}, ((64, 3, 32, 32),)),
-    "conv 5x5 1-8 @28, batch 64": Case("Conv2d", (1, 8, 5), {}, ((64, 1, 28, 28),)),
-    "conv 3x3 1-16 @8, batch 64": Case("Conv2d", (1, 16, 3), {"padding": 1}, ((64, 1, 8, 8),)),
-    "conv depthwise 3x3 128 @28": Case("Conv2d", (128, 128, 3), {"padding": 1, "groups": 128}, ((8, 128, 28, 28),)),
-    "batch norm 64 @56": Case("BatchNorm2d", (64,), {}, ((8, 64, 56, 56),)),
-    "batch norm 256 of 64": Case("BatchNorm1d", (256,), {}, ((64, 256),)),
-    "layer norm 768": Case("LayerNorm", (768,), {}, ((1024, 768),)),
-    "max pool 2x2 64 @56": Case("MaxPool2d", (2,), {}, ((8, 64, 56, 56),)),
-    "max pool 3x3 stride 2 64 @112": Case("MaxPool2d", (3,), {"stride": 2, "padding": 1}, ((4, 64, 112, 112),)),
-    "average pool 2x2 64 @56": Case("AvgPool2d", (2,), {}, ((8, 64, 56, 56),)),
-    "adaptive average pool 512 @7": Case("AdaptiveAvgPool2d", (1,), {}, ((32, 512, 7, 7),)),
-    "relu 64 @56": Case("ReLU", (), {}, ((8, 64, 56, 56),)),
-    "gelu 3072": Case("GELU", (), {}, ((512, 3072),)),
-    "silu 3072": Case("SiLU", (), {}, ((512, 3072),)),
-    "sigmoid 3072": Case("Sigmoid", (), {}, ((512, 3072),)),
-    "tanh 3072": Case("Tanh", (), {}, ((512, 3072),)),
-    "softmax 1024 rows of 1000": Case("Softmax", (), {"dim": 1}, ((1024, 1000),)),
-    "dropout 3072": Case("Dropout", (0.1,), {}, ((512, 3072),)),
-    "cross entropy 256 of 1000": Case("CrossEntropyLoss", (), {}, ((256, 1000), integers((256,), 1000))),
-    "cross entropy 128 of 50000": Case("CrossEntropyLoss", (), {}, ((128, 50000), integers((128,), 50000))),
-    "mean squared error 4 million": Case("MSELoss", (), {}, ((4096, 1024), (4096, 1024))),
-    "embedding 30522 of 384": Case("Embedding", (30522, 384), {}, (integers((32, 128), 30522),)),
-    "lstm 256, 64 steps, batch 32": Case("LSTM", (256, 256), {}, ((64, 32, 256),)),
-    "attention 12 heads of 64, 256 tokens": Case(
-        "MultiheadAttention", (768, 12), {"batch_first": True}, ((4, 256, 768),) * 3, {"need_weights": False}
-    ),
-}
-QUICK = r"^affine 784|3x3 64-64|1-16 @8|5x5|^batch norm|^max pool 2|^relu|^gelu|^softmax|^cross entropy 256|^layer norm"
 
 Times = tuple[float, float]  # seconds of a forward and a backward
 
@@ -125,6 +85,8 @@ def sides(case: Case) -> tuple[Side, Side, dict[str, float]]:
     rng = np.random.default_rng(0)
     host = [make(spec, rng) for spec in case.inputs]
     host = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in host]
+    masks = {k: make(spec, rng).astype(np.float32) for k, spec in case.arrays.items()}
+    call, twins_call = {**case.call, **masks}, {**case.call, **{k: torch.tensor(a) for k, a in masks.items()}}
     twin = getattr(torch.nn, case.layer)(*case.args, **case.kwargs)
     layer = getattr(xpl, case.layer)(*case.args, **case.kwargs)
     state = twin.state_dict()
@@ -135,7 +97,7 @@ def sides(case: Case) -> tuple[Side, Side, dict[str, float]]:
         if leaf.is_floating_point():
             leaf.requires_grad_()
 
-    result = twin(*leaves, **case.call)
+    result = twin(*leaves, **twins_call)
     first = result[0] if isinstance(result, tuple) else result
     dy_host = rng.standard_normal(tuple(first.shape)).astype(np.float32) if first.ndim else np.float32(1)
     dy = torch.tensor(dy_host)
@@ -145,7 +107,7 @@ def sides(case: Case) -> tuple[Side, Side, dict[str, float]]:
         layer.zero_grad()
         tape = xpl.Tape()
         t0 = time.perf_counter()
-        y = layer.forward(*host, tape=tape, **case.call)
+        y = layer.forward(*host, tape=tape, **call)
         t1 = time.perf_counter()
         dx = layer.backward(ours_dy, tape=tape)
         t2 = time.perf_counter()
@@ -156,7 +118,7 @@ def sides(case: Case) -> tuple[Side, Side, dict[str, float]]:
         for tensor in (*leaves, *twin.parameters()):
             tensor.grad = None
         t0 = time.perf_counter()
-        y = twin(*leaves, **case.call)
+        y = twin(*leaves, **twins_call)
         t1 = time.perf_counter()
         (y[0] if isinstance(y, tuple) else y).backward(dy)
         t2 = time.perf_counter()
@@ -170,17 +132,19 @@ def sides(case: Case) -> tuple[Side, Side, dict[str, float]]:
         return [np.asarray(y[0] if isinstance(y, tuple) else y), *([] if dx is None else [np.asarray(dx)])]
 
     def outcome_torchs() -> list[np.ndarray]:
-        y = twin(*leaves, **case.call)
+        y = twin(*leaves, **twins_call)
         y = (y[0] if isinstance(y, tuple) else y).detach().numpy()
         return [y, *([] if leaves[0].grad is None else [leaves[0].grad.numpy()])]
 
     size_y = first.numel()
     products = 0
-    for p in twin.parameters() if case.layer != "Embedding" else ():
+    for p in twin.parameters() if "Embedding" not in case.layer else ():
         if p.ndim > 2:
-            products += size_y * p.numel() // p.shape[0]
+            products += (host[0].size if "Transpose" in case.layer else size_y) * p.numel() // p.shape[0]
         elif p.ndim == 2:
             products += size_y // first.shape[-1] * p.numel()
+    if case.layer in ("MultiheadAttention", "TransformerEncoderLayer"):  # the scores and what they weigh
+        products += 2 * size_y * host[0].shape[1]
     floats = sum(a.size for a in host if a.dtype.kind == "f")
     # forward reads x and writes y, backward reads dy and x and writes dx; a product there and two products back
     work = {"bytes": 4.0 * (3 * floats + 2 * size_y), "flops": 6.0 * products}

@@ -1,6 +1,7 @@
 """What people run: the demo's training and its gradients, the comparison, the benchmark, and the environment's bash."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import torch
 
 import xplayers as xpl
 from scripts import backends, benchmark, compare, digits, needs
+from scripts.benchmarking import rows
 from tests.cases import Case
 from tests.oracle import share_of_tolerance
 
@@ -206,6 +208,15 @@ def test_the_benchmarks_rows_are_layers():
     for name, case in benchmark.ROWS.items():
         assert hasattr(torch.nn, case.layer), name
     assert sum(bool(re.search(benchmark.QUICK, name)) for name in benchmark.ROWS) >= 10
+
+
+def test_the_benchmarks_optimizers_step_25_million():
+    for name, row in rows.OPTIMIZER_ROWS.items():
+        assert hasattr(torch.optim, row.name), name
+        assert hasattr(xpl.optim, row.name), name
+    assert len(rows.resnet50()) == 161
+    assert sum(math.prod(shape) for shape in rows.resnet50()) == 25_557_032
+    assert rows.DIGITS == tuple(p.shape for p in digits.network().params.values())
 
 
 # -- the environment --

@@ -1,0 +1,1 @@
+"""What scripts/benchmark.py is made of: rows to time, their measurement, whole steps, memory, and the report."""

@@ -1,0 +1,320 @@
+"""The rows of the benchmark: every family at the small, middle and large sizes that people use.
+
+The list only grows: a name is what --only searches and what --compare goes by.
+"""
+
+import hashlib
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tests.cases import Case, integers, probabilities, values
+
+
+def causal(tokens: int) -> dict:
+    """The causal mask of attention as torch makes it: -inf above the diagonal."""
+    return {"attn_mask": values(np.triu(np.full((tokens, tokens), -math.inf), 1))}
+
+
+def conv(c_in: int, c_out: int, k: int, batch: int, size: int, **options: int) -> Case:
+    return Case("Conv2d", (c_in, c_out, k), options, ((batch, c_in, size, size),))
+
+
+def depthwise(c: int, k: int, batch: int, size: int, stride: int = 1) -> Case:
+    options = {"padding": k // 2, "groups": c, "stride": stride}
+    return Case("Conv2d", (c, c, k), options, ((batch, c, size, size),))
+
+
+def transposed(c_in: int, c_out: int, k: int, batch: int, size: int, **options: int) -> Case:
+    return Case("ConvTranspose2d", (c_in, c_out, k), options, ((batch, c_in, size, size),))
+
+
+def attention(heads: int, width: int, batch: int, tokens: int, *, mask: bool = False) -> Case:
+    call = {"need_weights": False, **({"is_causal": True} if mask else {})}
+    arrays = causal(tokens) if mask else {}
+    inputs = ((batch, tokens, heads * width),) * 3
+    return Case("MultiheadAttention", (heads * width, heads), {"batch_first": True}, inputs, call, arrays)
+
+
+def encoder(width: int, heads: int, hidden: int, batch: int, tokens: int) -> Case:
+    """Without dropout: the two sides would draw different masks."""
+    options = {"dropout": 0.0, "batch_first": True}
+    return Case("TransformerEncoderLayer", (width, heads, hidden), options, ((batch, tokens, width),))
+
+
+SMALL, LARGE = (64, 256), (512, 3072)  # activations of a small network's layer, and of a transformer's
+
+LINEAR = {
+    "affine 24-48, batch 48": Case("Linear", (24, 48), {}, ((48, 24),)),
+    "affine 128-10, batch 64": Case("Linear", (128, 10), {}, ((64, 128),)),
+    "affine 784-256, batch 64": Case("Linear", (784, 256), {}, ((64, 784),)),
+    "affine 768-3072, 1024 tokens": Case("Linear", (768, 3072), {}, ((8, 128, 768),)),
+    "affine 4096-1024, batch 512": Case("Linear", (4096, 1024), {}, ((512, 4096),)),
+    "affine 4096-4096, batch 128": Case("Linear", (4096, 4096), {}, ((128, 4096),)),
+    "bilinear 16, 16-8, batch 32": Case("Bilinear", (16, 16, 8), {}, ((32, 16), (32, 16))),
+    "bilinear 128, 128-64, batch 64": Case("Bilinear", (128, 128, 64), {}, ((64, 128), (64, 128))),
+}
+
+CONVOLUTION = {
+    # ResNet-18 and ResNet-50
+    "conv 1x1 64-256 @56": conv(64, 256, 1, 8, 56),
+    "conv 1x1 256-64 @56": conv(256, 64, 1, 8, 56),
+    "conv 1x1 1024-256 @14": conv(1024, 256, 1, 8, 14),
+    "conv 1x1 512-2048 @7": conv(512, 2048, 1, 8, 7),
+    "conv 1x1 stride 2 64-128 @56": conv(64, 128, 1, 8, 56, stride=2),
+    "conv 1x1 stride 2 256-512 @56": conv(256, 512, 1, 8, 56, stride=2),
+    "conv 3x3 64-64 @56": conv(64, 64, 3, 8, 56, padding=1),
+    "conv 3x3 128-128 @28": conv(128, 128, 3, 8, 28, padding=1),
+    "conv 3x3 256-256 @14": conv(256, 256, 3, 8, 14, padding=1),
+    "conv 3x3 512-512 @7": conv(512, 512, 3, 8, 7, padding=1),
+    "conv 3x3 stride 2 64-128 @56": conv(64, 128, 3, 8, 56, padding=1, stride=2),
+    "conv 3x3 stride 2 128-128 @56": conv(128, 128, 3, 8, 56, padding=1, stride=2),
+    "conv 3x3 stride 2 256-512 @14": conv(256, 512, 3, 8, 14, padding=1, stride=2),
+    "conv 7x7 stride 2 3-64 @224": conv(3, 64, 7, 8, 224, padding=3, stride=2),
+    # VGG
+    "conv 3x3 3-64 @224, batch 2": conv(3, 64, 3, 2, 224, padding=1),
+    "conv 3x3 64-64 @224, batch 1": conv(64, 64, 3, 1, 224, padding=1),
+    "conv 3x3 64-128 @112, batch 2": conv(64, 128, 3, 2, 112, padding=1),
+    "conv 3x3 512-512 @14, batch 4": conv(512, 512, 3, 4, 14, padding=1),
+    # Inception and DeepLab
+    "conv 5x5 32-96 @28": conv(32, 96, 5, 8, 28, padding=2),
+    "conv 3x3 dilation 2 256-256 @28, batch 2": conv(256, 256, 3, 2, 28, padding=2, dilation=2),
+    # the sizes of MNIST, CIFAR and the digits
+    "conv 3x3 1-32 @28, batch 64": conv(1, 32, 3, 64, 28),
+    "conv 3x3 32-64 @26, batch 64": conv(32, 64, 3, 64, 26),
+    "conv 5x5 6-16 @14, batch 64": conv(6, 16, 5, 64, 14),
+    "conv 3x3 3-32 @32, batch 64": conv(3, 32, 3, 64, 32, padding=1),
+    "conv 3x3 64-64 @32, batch 32": conv(64, 64, 3, 32, 32, padding=1),
+    "conv 3x3 32-64 @16, batch 64": conv(32, 64, 3, 64, 16, padding=1),
+    "conv 5x5 1-8 @28, batch 64": conv(1, 8, 5, 64, 28),
+    "conv 3x3 1-16 @8, batch 64": conv(1, 16, 3, 64, 8, padding=1),
+    "conv 3x3 16-32 @4, batch 64": conv(16, 32, 3, 64, 4, padding=1),
+    # MobileNet, EfficientNet, ConvNeXt
+    "conv depthwise 3x3 32 @112": depthwise(32, 3, 8, 112),
+    "conv depthwise 3x3 128 @28": depthwise(128, 3, 8, 28),
+    "conv depthwise 3x3 512 @14": depthwise(512, 3, 8, 14),
+    "conv depthwise 3x3 1024 @7": depthwise(1024, 3, 8, 7),
+    "conv depthwise 3x3 stride 2 64 @112": depthwise(64, 3, 8, 112, stride=2),
+    "conv depthwise 3x3 stride 2 256 @28": depthwise(256, 3, 8, 28, stride=2),
+    "conv depthwise 5x5 240 @28": depthwise(240, 5, 4, 28),
+    "conv depthwise 7x7 96 @56": depthwise(96, 7, 2, 56),
+    # ResNeXt
+    "conv 3x3 in 32 groups 128 @56": conv(128, 128, 3, 4, 56, padding=1, groups=32),
+    "conv 3x3 in 32 groups 512 @14": conv(512, 512, 3, 4, 14, padding=1, groups=32),
+    # 1-d: text, audio (M5), Whisper
+    "conv 1d 3 16-32 @100, batch 32": Case("Conv1d", (16, 32, 3), {"padding": 1}, ((32, 16, 100),)),
+    "conv 1d 5 300-100 @64, batch 32": Case("Conv1d", (300, 100, 5), {}, ((32, 300, 64),)),
+    "conv 1d 80 stride 16 1-32 @8000": Case("Conv1d", (1, 32, 80), {"stride": 16}, ((16, 1, 8000),)),
+    "conv 1d 3 80-384 @3000, batch 1": Case("Conv1d", (80, 384, 3), {"padding": 1}, ((1, 80, 3000),)),
+    # 3-d: voxels, video (C3D, R3D)
+    "conv 3d 3 1-8 @16, batch 4": Case("Conv3d", (1, 8, 3), {}, ((4, 1, 16, 16, 16),)),
+    "conv 3d 3 3-64 @16x56x56, batch 1": Case("Conv3d", (3, 64, 3), {"padding": 1}, ((1, 3, 16, 56, 56),)),
+    "conv 3d 3 64-64 @8x28x28, batch 2": Case("Conv3d", (64, 64, 3), {"padding": 1}, ((2, 64, 8, 28, 28),)),
+    # transposed: DCGAN, U-Net, HiFi-GAN
+    "transposed conv 4x4 100-512 @1, batch 64": transposed(100, 512, 4, 64, 1),
+    "transposed conv 4x4 stride 2 512-256 @4, batch 32": transposed(512, 256, 4, 32, 4, stride=2, padding=1),
+    "transposed conv 4x4 stride 2 128-64 @16, batch 32": transposed(128, 64, 4, 32, 16, stride=2, padding=1),
+    "transposed conv 4x4 stride 2 64-3 @32, batch 32": transposed(64, 3, 4, 32, 32, stride=2, padding=1),
+    "transposed conv 2x2 stride 2 128-64 @56, batch 2": transposed(128, 64, 2, 2, 56, stride=2),
+    "transposed conv 1d 16 stride 8 256-128 @64": Case(
+        "ConvTranspose1d", (256, 128, 16), {"stride": 8, "padding": 4}, ((8, 256, 64),)
+    ),
+}
+
+NORMALIZATION = {
+    "batch norm 16 @8, batch 64": Case("BatchNorm2d", (16,), {}, ((64, 16, 8, 8),)),
+    "batch norm 256 of 64": Case("BatchNorm1d", (256,), {}, ((64, 256),)),
+    "batch norm 512 @7": Case("BatchNorm2d", (512,), {}, ((8, 512, 7, 7),)),
+    "batch norm 64 @56": Case("BatchNorm2d", (64,), {}, ((8, 64, 56, 56),)),
+    "batch norm 64 @112": Case("BatchNorm2d", (64,), {}, ((8, 64, 112, 112),)),
+    "layer norm 64 of 256": Case("LayerNorm", (64,), {}, ((256, 64),)),
+    "layer norm 768": Case("LayerNorm", (768,), {}, ((1024, 768),)),
+    "layer norm 4096": Case("LayerNorm", (4096,), {}, ((1024, 4096),)),
+    "rms norm 256 of 128": Case("RMSNorm", (256,), {}, ((128, 256),)),
+    "rms norm 768": Case("RMSNorm", (768,), {}, ((1024, 768),)),
+    "rms norm 4096": Case("RMSNorm", (4096,), {}, ((1024, 4096),)),
+    "group norm 4 of 16 @16": Case("GroupNorm", (4, 16), {}, ((8, 16, 16, 16),)),
+    "group norm 32 of 256 @28": Case("GroupNorm", (32, 256), {}, ((8, 256, 28, 28),)),
+    "group norm 32 of 320 @64, batch 4": Case("GroupNorm", (32, 320), {}, ((4, 320, 64, 64),)),
+    "instance norm 16 @16": Case("InstanceNorm2d", (16,), {}, ((8, 16, 16, 16),)),
+    "instance norm 64 @128, batch 4": Case("InstanceNorm2d", (64,), {"affine": True}, ((4, 64, 128, 128),)),
+}
+
+_ACTIVATIONS: dict[str, tuple[str, dict]] = {
+    "gelu": ("GELU", {}),
+    "gelu tanh": ("GELU", {"approximate": "tanh"}),
+    "silu": ("SiLU", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "tanh": ("Tanh", {}),
+    "elu": ("ELU", {}),
+    "leaky relu": ("LeakyReLU", {}),
+    "hardswish": ("Hardswish", {}),
+    "softplus": ("Softplus", {}),
+    "mish": ("Mish", {}),
+}
+ACTIVATION = {
+    "relu 256 of 64": Case("ReLU", (), {}, (SMALL,)),
+    "relu 64 @56": Case("ReLU", (), {}, ((8, 64, 56, 56),)),
+    **{
+        f"{name} {what}": Case(layer, (), options, (shape,))
+        for name, (layer, options) in _ACTIVATIONS.items()
+        for what, shape in (("256 of 64", SMALL), ("3072", LARGE))
+    },
+}
+
+POOLING = {
+    "max pool 2x2 16 @8, batch 64": Case("MaxPool2d", (2,), {}, ((64, 16, 8, 8),)),
+    "max pool 2x2 64 @56": Case("MaxPool2d", (2,), {}, ((8, 64, 56, 56),)),
+    "max pool 3x3 stride 2 64 @112": Case("MaxPool2d", (3,), {"stride": 2, "padding": 1}, ((4, 64, 112, 112),)),
+    "max pool 1d 4 64 @2000": Case("MaxPool1d", (4,), {}, ((16, 64, 2000),)),
+    "max pool 3d 2 64 @8x28x28, batch 2": Case("MaxPool3d", (2,), {}, ((2, 64, 8, 28, 28),)),
+    "average pool 2x2 16 @8, batch 64": Case("AvgPool2d", (2,), {}, ((64, 16, 8, 8),)),
+    "average pool 2x2 64 @56": Case("AvgPool2d", (2,), {}, ((8, 64, 56, 56),)),
+    "average pool 3x3 stride 1 192 @28": Case("AvgPool2d", (3,), {"stride": 1, "padding": 1}, ((8, 192, 28, 28),)),
+    "adaptive average pool 32 @4, batch 64": Case("AdaptiveAvgPool2d", (1,), {}, ((64, 32, 4, 4),)),
+    "adaptive average pool 512 @7": Case("AdaptiveAvgPool2d", (1,), {}, ((32, 512, 7, 7),)),
+    "adaptive average pool to 6x6 256 @28": Case("AdaptiveAvgPool2d", (6,), {}, ((8, 256, 28, 28),)),
+    "adaptive max pool 512 @7": Case("AdaptiveMaxPool2d", (1,), {}, ((32, 512, 7, 7),)),
+}
+
+LOSS = {
+    "softmax 64 rows of 10": Case("Softmax", (), {"dim": 1}, ((64, 10),)),
+    "softmax 1024 rows of 1000": Case("Softmax", (), {"dim": 1}, ((1024, 1000),)),
+    "softmax 48 heads of 256x256": Case("Softmax", (), {"dim": 3}, ((4, 12, 256, 256),)),
+    "log softmax 64 rows of 10": Case("LogSoftmax", (), {"dim": 1}, ((64, 10),)),
+    "log softmax 1024 rows of 1000": Case("LogSoftmax", (), {"dim": 1}, ((1024, 1000),)),
+    "cross entropy 64 of 10": Case("CrossEntropyLoss", (), {}, ((64, 10), integers((64,), 10))),
+    "cross entropy 256 of 1000": Case("CrossEntropyLoss", (), {}, ((256, 1000), integers((256,), 1000))),
+    "cross entropy 128 of 50000": Case("CrossEntropyLoss", (), {}, ((128, 50000), integers((128,), 50000))),
+    "cross entropy 21 classes @128, batch 4": Case(
+        "CrossEntropyLoss", (), {}, ((4, 21, 128, 128), integers((4, 128, 128), 21))
+    ),
+    "mean squared error 64 of 10": Case("MSELoss", (), {}, ((64, 10), (64, 10))),
+    "mean squared error 4 million": Case("MSELoss", (), {}, ((4096, 1024), (4096, 1024))),
+    "binary cross entropy with logits 64 of 80": Case("BCEWithLogitsLoss", (), {}, ((64, 80), probabilities(64, 80))),
+    "binary cross entropy with logits 1 million": Case(
+        "BCEWithLogitsLoss", (), {}, ((1024, 1024), probabilities(1024, 1024))
+    ),
+    "kl divergence 64 of 10": Case(
+        "KLDivLoss", (), {"reduction": "batchmean"}, ((64, 10), probabilities(64, 10, axis=1))
+    ),
+    "kl divergence 1024 of 1000": Case(
+        "KLDivLoss", (), {"reduction": "batchmean"}, ((1024, 1000), probabilities(1024, 1000, axis=1))
+    ),
+}
+
+EMBEDDING = {
+    "embedding 1000 of 64": Case("Embedding", (1000, 64), {}, (integers((16, 32), 1000),)),
+    "embedding 30522 of 384": Case("Embedding", (30522, 384), {}, (integers((32, 128), 30522),)),
+    "embedding 50257 of 768": Case("Embedding", (50257, 768), {}, (integers((4, 512), 50257),)),
+    "embedding bag 1000 of 64": Case("EmbeddingBag", (1000, 64), {}, (integers((64, 16), 1000),)),
+    "embedding bag 100000 of 64": Case("EmbeddingBag", (100000, 64), {}, (integers((512, 32), 100000),)),
+}
+
+RECURRENT = {
+    "rnn 64, 32 steps, batch 16": Case("RNN", (64, 64), {}, ((32, 16, 64),)),
+    "rnn 256, 64 steps, batch 32": Case("RNN", (256, 256), {}, ((64, 32, 256),)),
+    "gru 32, 16 steps, batch 8": Case("GRU", (32, 32), {}, ((16, 8, 32),)),
+    "gru 256, 64 steps, batch 32": Case("GRU", (256, 256), {}, ((64, 32, 256),)),
+    "lstm 32, 16 steps, batch 8": Case("LSTM", (32, 32), {}, ((16, 8, 32),)),
+    "lstm 256, 64 steps, batch 32": Case("LSTM", (256, 256), {}, ((64, 32, 256),)),
+    "lstm 2 layers of 650, 35 steps, batch 20": Case("LSTM", (650, 650, 2), {}, ((35, 20, 650),)),
+    "lstm both ways 128, 50 steps, batch 32": Case("LSTM", (128, 128), {"bidirectional": True}, ((50, 32, 128),)),
+}
+
+ATTENTION = {
+    "attention 2 heads of 16, 16 tokens": attention(2, 16, 8, 16),
+    "attention 8 heads of 64, 128 tokens": attention(8, 64, 8, 128),
+    "attention 12 heads of 64, 256 tokens": attention(12, 64, 4, 256),
+    "attention 12 heads of 64, 256 tokens, causal": attention(12, 64, 4, 256, mask=True),
+    "attention 12 heads of 64, 1024 tokens, causal": attention(12, 64, 1, 1024, mask=True),
+    "transformer encoder layer 64, 16 tokens": encoder(64, 2, 256, 8, 16),
+    "transformer encoder layer 512, 128 tokens": encoder(512, 8, 2048, 4, 128),
+}
+
+OTHER = {
+    "dropout 256 of 64": Case("Dropout", (0.5,), {}, (SMALL,)),
+    "dropout 3072": Case("Dropout", (0.1,), {}, (LARGE,)),
+    "zero pad 1 16 @28, batch 16": Case("ZeroPad2d", (1,), {}, ((16, 16, 28, 28),)),
+    "reflection pad 3 64 @128, batch 2": Case("ReflectionPad2d", (3,), {}, ((2, 64, 128, 128),)),
+    "upsample nearest x2 16 @14, batch 16": Case("Upsample", (), {"scale_factor": 2}, ((16, 16, 14, 14),)),
+    "upsample nearest x2 64 @56, batch 4": Case("Upsample", (), {"scale_factor": 2}, ((4, 64, 56, 56),)),
+    "upsample bilinear x2 16 @14, batch 16": Case(
+        "Upsample", (), {"scale_factor": 2, "mode": "bilinear"}, ((16, 16, 14, 14),)
+    ),
+    "upsample bilinear x2 64 @56, batch 4": Case(
+        "Upsample", (), {"scale_factor": 2, "mode": "bilinear"}, ((4, 64, 56, 56),)
+    ),
+    "pixel shuffle 3 27 @32, batch 4": Case("PixelShuffle", (3,), {}, ((4, 27, 32, 32),)),
+    "pixel shuffle 2 256 @64, batch 4": Case("PixelShuffle", (2,), {}, ((4, 256, 64, 64),)),
+}
+
+ROWS: dict[str, Case] = {
+    **LINEAR,
+    **CONVOLUTION,
+    **NORMALIZATION,
+    **ACTIVATION,
+    **POOLING,
+    **LOSS,
+    **EMBEDDING,
+    **RECURRENT,
+    **ATTENTION,
+    **OTHER,
+}
+
+
+class OptimizerStep(NamedTuple):
+    """A step of torch.optim.<name> on parameters of these shapes; `fused` is torch's own quicker way."""
+
+    name: str
+    options: dict
+    shapes: tuple[tuple[int, ...], ...]
+    fused: bool = False
+
+
+def resnet50() -> tuple[tuple[int, ...], ...]:
+    """The shapes of the 161 parameters of ResNet-50, 25.6 million numbers."""
+    shapes: list[tuple[int, ...]] = [(64, 3, 7, 7), (64,), (64,)]
+    c_in = 64
+    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for i in range(blocks):
+            for shape in ((width, c_in, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1)):
+                shapes += [shape, shape[:1], shape[:1]]
+            if i == 0:
+                shapes += [(4 * width, c_in, 1, 1), (4 * width,), (4 * width,)]
+            c_in = 4 * width
+    return (*shapes, (1000, 2048), (1000,))
+
+
+DIGITS = ((16, 1, 3, 3), (16,), (16,), (16,), (32, 16, 3, 3), (32,), (32,), (32,), (10, 128), (10,))
+_PARAMETERS = {
+    "the digits network": DIGITS,
+    "25 million in one array": ((25_000_000,),),
+    "25 million in 161 arrays": resnet50(),
+}
+_OPTIMIZERS: dict[str, tuple[str, dict]] = {
+    "sgd with momentum": ("SGD", {"lr": 1e-3, "momentum": 0.9}),
+    "adam": ("Adam", {"lr": 1e-3}),
+    "adamw": ("AdamW", {"lr": 1e-3}),
+}
+OPTIMIZER_ROWS = {
+    f"{name}, {what}{', torch fused' if fused else ''}": OptimizerStep(optimizer, options, shapes, fused)
+    for name, (optimizer, options) in _OPTIMIZERS.items()
+    for what, shapes in _PARAMETERS.items()
+    for fused in ((False, True) if "million" in what else (False,))
+}
+
+QUICK = (
+    r"^affine 784|^conv 3x3 64-64 @56|^conv 3x3 1-16 @8|^conv 5x5 1-8|^batch norm (64 @56|256)|^layer norm 768"
+    r"|^max pool 2x2 64|^relu|^gelu 3072|^softmax 1024|^cross entropy 256"
+)
+
+# What bounds a row that misses, and what was tried: printed beside it.
+WHY: dict[str, str] = {}
+
+
+def fingerprint() -> str:
+    """What the README's table depends on: the names and the cases. A test compares it with the README's."""
+    text = "\n".join(f"{name}: {case}" for name, case in {**ROWS, **OPTIMIZER_ROWS}.items())
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
