@@ -1,6 +1,7 @@
 """The README is true: its code runs, its shown pair is the code's, its tables are of these tables of cases."""
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 import xplayers as xpl
 import xplayers.functional as F
 from scripts import support
+from scripts.benchmarking.rows import OPTIMIZER_ROWS, ROWS, fingerprint
+from scripts.benchmarking.steps import STEPS
 from tests import backends
 from tests.cases import rows
 
@@ -52,6 +55,18 @@ def test_tables_are_of_this_table_of_cases():
     for name in ("torch-cuda", "cupy"):
         row = next(line for line in block.splitlines() if line.startswith(f"| {name} |"))
         assert "not run on this machine" in row or re.search(r"\d+ passed", row)
+
+
+def test_the_benchmark_is_of_these_rows():
+    block = TEXT.split("<!-- benchmark -->")[1].split("<!-- /benchmark -->")[0]
+    found = re.search(r"rows (\w+)\)", block)
+    if found is None:
+        pytest.skip("the table was written before it had all rows: run python scripts/benchmark.py --readme")
+    assert found[1] == fingerprint(), "the table is stale: run python scripts/benchmark.py --readme"
+    shown = re.findall(r"^\| ([^|]+) \|", block.split("<details>")[1], flags=re.M)
+    assert {*ROWS, *OPTIMIZER_ROWS, *STEPS} <= set(shown)
+    held = json.loads((Path(__file__).parent.parent / "scripts/figures/benchmark.json").read_text())
+    assert [row["name"] for row in held["rows"]] == [*ROWS, *OPTIMIZER_ROWS, *STEPS]
 
 
 def test_pictures_are_there():

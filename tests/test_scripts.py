@@ -16,7 +16,7 @@ import torch
 
 import xplayers as xpl
 from scripts import backends, benchmark, compare, digits, needs
-from scripts.benchmarking import rows
+from scripts.benchmarking import conditions, growth, measure, memory, overhead, peers, report, rows, sides, steps
 from tests.cases import Case
 from tests.oracle import share_of_tolerance
 
@@ -175,39 +175,135 @@ def test_a_difference_ends_the_comparison(monkeypatch, capsys):
 # -- the benchmark --
 
 
-def test_the_benchmark_measures_and_reports(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv(benchmark.RUN, "as it was")
-    monkeypatch.setattr(benchmark, "SLOT", 0.001)
-    monkeypatch.setattr(benchmark, "PAUSE", 0.0)
-    monkeypatch.setattr(benchmark, "best_time", lambda f: 1.0)
-    rows = {"affine": Case("Linear", (8, 4), {}, ((2, 8),)), "conv": Case("Conv2d", (2, 3, 3), {}, ((2, 2, 5, 5),))}
-    monkeypatch.setattr(benchmark, "ROWS", rows)
-    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+@pytest.fixture
+def quick_benchmark(monkeypatch, tmp_path):
+    """The benchmark on four tiny rows, in a moment, beside a README of its own."""
+    monkeypatch.setenv(conditions.RUN, "as it was")
+    monkeypatch.setattr(measure, "SLOT", 0.001)
+    monkeypatch.setattr(measure, "PAUSE", 0.0)
+    monkeypatch.setattr(conditions, "best_time", lambda f: 1.0)
+    monkeypatch.setattr(overhead, "RUNS", 1)
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    some = {
+        "linear": {"affine": Case("Linear", (8, 4), {}, ((2, 8),))},
+        "convolution": {"conv": Case("Conv2d", (2, 3, 3), {}, ((2, 2, 5, 5),))},
+        "optimizer": {"adam": rows.OptimizerStep("Adam", {"lr": 0.1}, ((3, 2), (4,)))},
+        "steps": {"a step": steps.Step(steps.digits, "CrossEntropyLoss", "SGD", {}, (2, 1, 8, 8), (2,), 10)},
+    }
+    monkeypatch.setattr(benchmark, "ALL", some)
+    monkeypatch.setattr(benchmark, "STEPS", some["steps"])
+    monkeypatch.setattr(memory, "peaks", lambda name, fast: {"numpy": 1.0, "torch": 2.0})
+    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
     (tmp_path / "README.md").write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
+    return tmp_path
 
+
+def test_the_benchmark_measures_and_reports(quick_benchmark, capsys):
     benchmark.main(["--rounds", "1", "--readme"])
-    figures = tmp_path / "scripts" / "figures"
+    figures = quick_benchmark / "scripts" / "figures"
     result = json.loads((figures / "benchmark.json").read_text())
-    assert [row["name"] for row in result["rows"]] == ["affine", "conv"]
-    assert all(row["ratio"] > 0 for row in result["rows"])
+    assert [row["name"] for row in result["rows"]] == ["affine", "conv", "adam", "a step"]
+    assert all(row["ratio"] > 0 and row["ratio_fast"] > 0 for row in result["rows"])
+    assert [len(row["parts"]) for row in result["rows"]] == [2, 2, 1, 3]
     assert (figures / "benchmark.png").read_bytes().startswith(b"\x89PNG")
-    readme = (tmp_path / "README.md").read_text()
+    readme = (quick_benchmark / "README.md").read_text()
     assert readme.startswith("before\n<!-- benchmark -->\n")
     assert "| affine |" in readme
+    assert "| a step | 1 (0.50) |" in readme
+    assert f"rows {rows.fingerprint()}" in readme
     assert "old" not in readme
     assert readme.endswith("<!-- /benchmark -->\nafter\n")
 
     benchmark.main(["--rounds", "1", "--only", "aff", "--compare", str(figures / "benchmark.json")])
     said = capsys.readouterr().out
-    assert re.search(r"affine +[\d.]+ -> [\d.]+", said)
-    assert (tmp_path / ".out" / "benchmark.json").exists()
+    assert re.search(r"affine, NumPy alone +[\d.]+ -> [\d.]+", said)
+    assert "slower than before: " in said
+    assert (quick_benchmark / ".out" / "benchmark.json").exists()
+
+
+def test_the_benchmark_joins_runs(quick_benchmark, capsys):
+    for family in ("linear", "steps"):
+        benchmark.main(["--rounds", "1", "--only", family, "--json", str(quick_benchmark / f"{family}.json")])
+    files = [str(quick_benchmark / f"{family}.json") for family in ("steps", "linear")]
+    benchmark.main(["--from", *files])
+    joined = json.loads((quick_benchmark / ".out" / "benchmark.json").read_text())
+    assert [row["name"] for row in joined["rows"]] == ["affine", "a step"]
+    with pytest.raises(SystemExit):
+        benchmark.main(["--readme", "--from", *files])
+    assert "these runs lack ['adam', 'conv']" in capsys.readouterr().err
+
+
+def test_the_benchmark_shows_overhead_and_growth(quick_benchmark, monkeypatch, capsys):
+    monkeypatch.setattr(growth, "SERIES", {"over batch": {n: Case("ReLU", (), {}, ((n, 8),)) for n in (1, 2)}})
+    benchmark.main(["--rounds", "1", "--overhead", "--growth"])
+    said = capsys.readouterr().out
+    assert re.search(r"layer with a tape +[\d.]+ +[\d.]+ of torch's", said)
+    assert re.search(r"namespace of three +[\d.]+", said)
+    assert re.search(r"over batch\n.*\n +1 .*\n +2 .*x [\d.]+, torch x", said)
+
+
+def test_sides_that_differ_end_the_benchmark(quick_benchmark, monkeypatch):
+    monkeypatch.setattr(xpl.ReLU, "forward", lambda self, x, tape=None: x)
+    monkeypatch.setattr(xpl.ReLU, "backward", lambda self, dy, tape=None: dy)
+    monkeypatch.setattr(benchmark, "ALL", {"activation": {"relu": Case("ReLU", (), {}, ((2, 8),))}})
+    with pytest.raises(SystemExit, match="relu: the output with NumPy alone differs from torch's"):
+        benchmark.main(["--rounds", "1"])
+
+
+def test_what_became_slower_is_named():
+    machine = {"date": "2026-01-01", "cpu": "a", "threads": 2, "blas": "b", "torch": "c"}
+    old = {"machine": machine, "rows": [{"name": n, "ratio": 1.0, "ratio_fast": 1.0} for n in "ab"]}
+    new = {"machine": machine, "rows": [{"name": "a", "ratio": 1.05, "ratio_fast": 0.5}, {"name": "b", "ratio": 1.3}]}
+    assert report.compared(new, old)[-1] == "slower than before: b, NumPy alone +30%"
+    assert report.compared(old, old)[-1] == "slower than before: nothing"
+
+
+def test_misses_are_told_with_what_bounds_them(monkeypatch):
+    held = [{"name": "a", "ratio": 2.6, "ratio_fast": 1.0}, {"name": "b", "ratio": 1.0, "ratio_fast": 1.1}]
+    monkeypatch.setattr(report, "WHY", {"a": "its traffic"})
+    assert report.misses(held) == [("a (NumPy alone 2.60)", "its traffic")]
+
+
+def test_memory_is_a_process_of_its_own(tmp_path):
+    """Ours runs without torch, and holds at least what it was given."""
+    name = "relu 64 @56"  # 6.4 MB
+    code = "import sys\nfrom scripts.benchmarking import memory\n"
+    code += f"print(memory.peak_here('numpy', {name!r}))\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 3 * 6.4e6 < int(done.stdout) < 100e6
+
+
+@pytest.mark.parametrize("name", [n for n, c in rows.ROWS.items() if "256 of 64" in n or "1-16 @8" in n])
+def test_jax_computes_what_its_rows_do(name):
+    once = peers.jaxs(rows.ROWS[name])
+    if once is None:
+        return
+    y, (dx, *_) = once()
+    side = sides.torchs(rows.ROWS[name])
+    side.once()
+    outcome = side.outcome()
+    assert y.shape == outcome["output"].shape
+    if rows.ROWS[name].layer not in ("Conv2d", "BatchNorm1d"):  # no parameters to differ in
+        np.testing.assert_allclose(y, outcome["output"], atol=1e-5)
+        np.testing.assert_allclose(dx, outcome["input gradient"], atol=1e-5)
 
 
 def test_the_benchmarks_rows_are_layers():
-    for name, case in benchmark.ROWS.items():
+    for name, case in rows.ROWS.items():
         assert hasattr(torch.nn, case.layer), name
-    assert sum(bool(re.search(benchmark.QUICK, name)) for name in benchmark.ROWS) >= 10
+    assert sum(bool(re.search(rows.QUICK, name)) for name in rows.ROWS) >= 10
+    assert sum(map(len, benchmark.ALL.values())) == len({name for held in benchmark.ALL.values() for name in held})
+    assert set(rows.WHY) <= {name for held in benchmark.ALL.values() for name in held}
+
+
+@pytest.mark.parametrize("name", ["step of ResNet-18 @64, batch 16", "step of the digits network, batch 64"])
+def test_steps_are_of_one_network(name):
+    step = steps.STEPS[name]
+    ours, torchs = step.net(xpl), step.net(torch.nn)
+    assert ours.state_dict().keys() == torchs.state_dict().keys()
+    if step.net is steps.digits:
+        assert ours.state_dict().keys() == digits.network().state_dict().keys()
 
 
 def test_the_benchmarks_optimizers_step_25_million():
@@ -216,7 +312,7 @@ def test_the_benchmarks_optimizers_step_25_million():
         assert hasattr(xpl.optim, row.name), name
     assert len(rows.resnet50()) == 161
     assert sum(math.prod(shape) for shape in rows.resnet50()) == 25_557_032
-    assert rows.DIGITS == tuple(p.shape for p in digits.network().params.values())
+    assert tuple(p.shape for p in digits.network().params.values()) == rows.DIGITS
 
 
 # -- the environment --

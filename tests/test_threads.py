@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from xplayers.kernels import set_threads, threads
+from xplayers.kernels import set_threads, threads, use_kernels
 from xplayers.kernels import threads as how_many
 from xplayers.kernels.threads import in_parts, one_blas_thread, runs
 
@@ -73,7 +73,7 @@ def _in_child(answer):
     answer.put(sorted(seen))
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:.*fork.*:RuntimeWarning")  # Python's, jax's
 def test_a_forked_child_has_threads_of_its_own():
     in_parts(lambda i: None, range(10))
     context = multiprocessing.get_context("fork")
@@ -110,3 +110,6 @@ def test_blas_gets_its_threads_back():
         assert alone
         assert set(counts()) == {1}
     assert counts() == before
+    with use_kernels(without=("threadpoolctl",)), one_blas_thread() as alone:
+        assert not alone
+        assert counts() == before

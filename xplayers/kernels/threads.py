@@ -16,6 +16,8 @@ from typing import Any
 
 from xplayers.errors import refusal
 
+from .registry import left_out
+
 __all__ = ["in_parts", "one_blas_thread", "runs", "set_threads", "threads"]
 
 
@@ -143,7 +145,7 @@ def one_blas_thread() -> Iterator[bool]:
     Gives whether it is so; without threadpoolctl the parts' products would wait for one another's threads.
     """
     global _holders, _limit
-    controller = _controller()
+    controller = None if left_out("threadpoolctl") else _controller()
     if controller is None:
         yield False
         return
