@@ -237,3 +237,15 @@ FAULTS = [
         "ConvTranspose2d(3,4,3,stride=2)",
     ),
 ]
+
+TWINS = [
+    Function("conv2d", {"x": (3, 5, 9, 12), "weight": (4, 5, 3, 3), "bias": (4,)}, {"padding": 1}),
+    Function("conv2d", {"x": (2, 32, 14, 14), "weight": (24, 32, 3, 3)}, {"padding": 1}),
+    Function("conv2d", {"x": (5, 3, 7, 7), "weight": (6, 3, 3, 3), "bias": (6,)}, {"padding": (1, 2)}),
+    Function("conv2d", {"x": (2, 4, 8, 5), "weight": (3, 4, 3, 3)}, {"padding": "same", "stride": (1, 1)}),
+    Function("conv2d", {"x": (1, 2, 3, 3), "weight": (2, 2, 3, 3)}),
+    # images so large that they are taken in bands of tiles
+    Function("conv2d", {"x": (2, 20, 121, 117), "weight": (24, 20, 3, 3), "bias": (24,)}, {"padding": 1}),
+    Function("conv2d", {"x": (1, 24, 130, 130), "weight": (20, 24, 3, 3)}, {"padding": (0, 2)}),
+    Function("conv2d", {"x": (2, 3, 4, 6), "weight": (3, 3, 3, 3)}, {"padding": 3}),
+]

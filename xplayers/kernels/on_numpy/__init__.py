@@ -1,1 +1,3 @@
 """Twins for NumPy arrays with NumPy alone: the same mathematics in blocks that fit the cache, written in place."""
+
+from . import convolution as convolution

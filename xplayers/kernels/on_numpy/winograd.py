@@ -1,0 +1,150 @@
+"""The maps of Winograd's F(2x2, 3x3) with NumPy alone: every addition is one of whole, flat arrays.
+
+The image is parted by the parity of rows and columns into four planes of `down + 1` by `across + 1` numbers for each
+channel; a step by two pixels is then a shift by one number, or by one row, of a flat run of planes. The last row and
+column of tiles are no tiles: they ride along in the products, which is cheaper than leaving them out.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ..winograd import Tiles
+
+__all__ = ["MAPS"]
+
+_FLAT = 1 << 17  # numbers in one addition: enough that NumPy's call costs little
+
+
+class _Maps:
+    @staticmethod
+    def columns(tiles: Tiles, images: int = 1) -> int:
+        return images * (tiles.down + 1) * (tiles.across + 1)
+
+    def image(self, x: np.ndarray, v: np.ndarray, tiles: Tiles) -> None:
+        """x (n, C, H, W) -> V = B^T d B, (16, C, columns)."""
+        wide, row = v.shape[2], tiles.across + 1
+        for c in _runs(v.shape[1], wide):
+            planes = _planes(x[:, c], tiles, tiles.before, wide + row + 1)  # (2, 2, c, wide + row + 1)
+            out = v.reshape(4, 4, *v.shape[1:])[:, :, c]
+            q = np.empty((2, 4, c.stop - c.start, wide + row), np.float32)
+            for a in (0, 1):
+                _taps(planes[a, 0], planes[a, 1], 1, q[a])
+            for k in range(4):
+                _taps(q[0, k], q[1, k], row, out[:, k])
+
+    def answer(self, m: np.ndarray, y: np.ndarray, bias: np.ndarray | None, tiles: Tiles) -> None:
+        """M (16, O, columns), written to, -> y = A^T M A + bias, (n, O, H', W')."""
+        wide = m.shape[2]
+        for o in _runs(m.shape[1], wide):
+            part = m.reshape(4, 4, *m.shape[1:])[:, :, o]
+            t = np.empty((2, 4, o.stop - o.start, wide), np.float32)
+            for k in range(4):
+                _sums(part[:, k], t[:, k])
+            for a in (0, 1):
+                _sums(t[a], part[a, :2])
+            _each_plane(y[:, o], part[:2, :2], tiles, (0, 0), None if bias is None else bias[o])
+
+    def slope(self, dy: np.ndarray, d: np.ndarray, tiles: Tiles) -> None:
+        """dy (n, O, H', W') -> D = A dy A^T, (16, O, columns)."""
+        wide = d.shape[2]
+        for o in _runs(d.shape[1], wide):
+            planes = _planes(dy[:, o], tiles, (0, 0), wide)
+            out = d.reshape(4, 4, *d.shape[1:])[:, :, o]
+            q = np.empty((2, 4, o.stop - o.start, wide), np.float32)
+            for a in (0, 1):
+                _sums_back(planes[a], q[a])
+            for k in range(4):
+                _sums_back(q[:, k], out[:, k])
+
+    def back(self, dv: np.ndarray, dx: np.ndarray, tiles: Tiles) -> None:
+        """dV (16, C, columns), written to, -> dx = the sum of B dV B^T where the tiles lie, (n, C, H, W)."""
+        wide, row = dv.shape[2], tiles.across + 1
+        for c in _runs(dv.shape[1], wide):
+            part = dv.reshape(4, 4, *dv.shape[1:])[:, :, c]
+            q = np.empty((2, 4, c.stop - c.start, wide + row), np.float32)
+            for k in range(4):
+                _taps_back(part[:, k], row, q[:, k])
+            planes = np.empty((2, 2, c.stop - c.start, wide + row + 1), np.float32)
+            for a in (0, 1):
+                _taps_back(q[a], 1, planes[a])
+            _each_plane(dx[:, c], planes, tiles, tiles.before, None)
+
+
+def _runs(channels: int, wide: int) -> list[slice]:
+    run = max(1, _FLAT // wide)
+    return [slice(i, min(i + run, channels)) for i in range(0, channels, run)]
+
+
+def _taps(even: np.ndarray, odd: np.ndarray, step: int, out: np.ndarray) -> None:
+    """B^T: the four taps even, odd, even[step], odd[step] of each tile -> out (4, c, length)."""
+    n = out.shape[-1]
+    e0, e1, o0, o1 = even[:, :n], even[:, step : step + n], odd[:, :n], odd[:, step : step + n]
+    np.subtract(e0, e1, out=out[0])
+    np.add(o0, e1, out=out[1])
+    np.subtract(e1, o0, out=out[2])
+    np.subtract(o1, o0, out=out[3])
+
+
+def _taps_back(d: np.ndarray, step: int, out: np.ndarray) -> None:
+    """B: d (4, c, length), written to, -> the gradients of even and odd, out (2, c, length + step)."""
+    n = d.shape[-1]
+    out[0, :, :n], out[1, :, n:] = d[0], 0
+    out[0, :, n:] = 0
+    np.subtract(d[1], d[2], out=out[1, :, :n])
+    out[1, :, :n] -= d[3]
+    np.add(d[1], d[2], out=d[1])
+    d[1] -= d[0]
+    out[0, :, step : step + n] += d[1]
+    out[1, :, step : step + n] += d[3]
+
+
+def _sums(m: np.ndarray, out: np.ndarray) -> None:
+    """A^T: m (4, c, length) -> out (2, c, length)."""
+    np.add(m[1], m[2], out=out[0])
+    np.subtract(m[1], m[2], out=out[1])
+    out[0] += m[0]
+    out[1] += m[3]
+
+
+def _sums_back(d: np.ndarray, out: np.ndarray) -> None:
+    """A: d (2, c, length) -> out (4, c, length)."""
+    out[0], out[3] = d[0], d[1]
+    np.add(d[0], d[1], out=out[1])
+    np.subtract(d[0], d[1], out=out[2])
+
+
+def _planes(x: np.ndarray, tiles: Tiles, before: tuple[int, int], length: int) -> np.ndarray:
+    """x (n, c, H, W) -> its four planes by parity, (2, 2, c, length), 0 beyond the image."""
+    n, c = x.shape[:2]
+    planes = np.zeros((2, 2, c, length), np.float32)
+    for image, plane in _matching(x, planes, n, tiles, before):
+        plane[...] = image
+    return planes
+
+
+def _each_plane(x: np.ndarray, planes: np.ndarray, tiles: Tiles, before: tuple[int, int], bias: Any) -> None:
+    """The adjoint of `_planes`, plus bias: writes x (n, c, H, W) from planes (2, 2, c, length)."""
+    for image, plane in _matching(x, planes, x.shape[0], tiles, before):
+        if bias is None:
+            image[...] = plane
+        else:
+            np.add(plane, bias[:, None, None, None], out=image)
+
+
+def _matching(x: np.ndarray, planes: np.ndarray, n: int, tiles: Tiles, before: tuple[int, int]) -> Any:
+    """Pairs of views (c, n, h, w) of the same pixels: every other one of x, and those of a plane."""
+    down, across = tiles.down + 1, tiles.across + 1
+    shape = (planes.shape[2], n, down, across)
+    for a in (0, 1):
+        for b in (0, 1):
+            flat = planes[a, b]
+            strides = (flat.strides[0], 4 * down * across, 4 * across, 4)
+            plane = np.lib.stride_tricks.as_strided(flat, shape, strides)
+            top, left = (a - before[0]) % 2, (b - before[1]) % 2
+            i, j = (top + before[0]) // 2, (left + before[1]) // 2
+            image = x[:, :, top::2, left::2][:, :, : down - i, : across - j].transpose(1, 0, 2, 3)
+            yield image, plane[:, :, i : i + image.shape[2], j : j + image.shape[3]]
+
+
+MAPS = _Maps()

@@ -1,0 +1,229 @@
+"""3x3 convolutions of stride 1 by Winograd's F(2x2, 3x3): 16 products in place of 36 for each 2x2 tile of the output.
+
+With the tiles of the input as d (4, 4) and the kernel as g (3, 3), the tile of the output is A^T (G g G^T * B^T d B) A,
+where * multiplies element by element; summed over the channels, the 16 elements are 16 matrix products. The backward is
+the same three maps transposed, line by line:
+
+    forward    V = B^T d B        M_k = U_k V_k, U = G g G^T        y = A^T M A
+    backward   D = A dy A^T       dU_k = D_k V_k^T, dg = G^T dU G   dV_k = U_k^T D_k, dd = B dV B^T
+
+B, G and A hold 0, 1 and 1/2 only: in float32 it is as exact as the direct sum. The last row of B^T and of A^T has the
+other sign than in the source, which spares a negation. Source: Lavin, Gray, Fast algorithms for convolutional neural
+networks (2015).
+
+Within a tile an infinity would become NaN, and NaN would spread: where an answer is not finite throughout, the direct
+sum gives it instead.
+
+This file is what the means share: the products, in parts of the batch that keep V and M in the cache. The maps to and
+from V and M are theirs: `Maps.columns(tiles)` says how wide V is, and the four methods read or write it.
+"""
+
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xplayers.functional.convolution import conv2d_backward, conv2d_forward, padding_pairs
+from xplayers.functional.pair import wants
+
+from .threads import in_parts, one_blas_thread, runs
+
+__all__ = ["Tiles", "backward", "forward", "supports", "tiles_of", "twin", "twin_backward"]
+
+_BYTES = 1 << 22  # of V and of M for a part of the batch: what a core's share of the cache holds
+_LANES = 4  # sums of dU that are kept apart, so that the order of adding does not depend on the threads
+
+_G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+_GG = np.kron(_G, _G)  # (16, 9): of a kernel as one row of 9
+
+
+class Tiles(NamedTuple):
+    """How the 2x2 tiles lie: the padding in front, the sizes of input and output, how many tiles down and across."""
+
+    before: tuple[int, int]
+    sizes: tuple[int, int]
+    out: tuple[int, int]
+    down: int
+    across: int
+
+
+def supports(
+    x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> bool:
+    """Whether a convolution is one of these: 3x3 in one group, of stride and dilation 1, of a batch in float32."""
+    if x.dtype != np.float32 or weight.dtype != np.float32 or x.ndim != 4 or weight.shape[2:] != (3, 3):
+        return False
+    if groups != 1 or weight.shape[1] != x.shape[1] or not x.size or not weight.size:
+        return False
+    ones = (1, (1, 1), [1, 1])
+    return stride in ones and dilation in ones and (bias is None or bias.shape == weight.shape[:1])
+
+
+def twin(maps: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
+    """A forward and its cache, NotImplemented where the convolution is another."""
+    if not supports(x, weight, bias, stride, padding, dilation, groups):
+        return NotImplemented
+    pairs = padding_pairs("conv2d", padding, (3, 3), (1, 1), (1, 1))
+    tiles = tiles_of(x.shape[2:], pairs)
+    if min(tiles.out) < 1:
+        return NotImplemented
+    x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
+    y = forward(maps, x, weight, bias, tiles)
+    if not _is_finite(y):
+        y, _ = conv2d_forward.reference(x, weight, bias, 1, padding)  # type: ignore[attr-defined]
+        maps = None
+    return y, (maps, x, weight, bias is not None, tiles, pairs)
+
+
+def twin_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
+    """The three gradients: D is made once for dx and dweight."""
+    maps, x, weight, has_bias, tiles, pairs = cache
+    want_x, want_weight, want_bias = wants(wanted, 3)
+    dx = dweight = dbias = None
+    dy = np.ascontiguousarray(dy)
+    if maps is not None and (want_x or want_weight):
+        dx, dweight = backward(maps, dy, x, weight, tiles, want_x, want_weight)
+    if maps is None or not (_is_finite(dx) and _is_finite(dweight)):
+        direct = x, weight, has_bias, ((1, 1), pairs, (1, 1), 1)
+        return conv2d_backward.reference(dy, direct, wanted=wanted)  # type: ignore[attr-defined]
+    if want_bias and has_bias:
+        dbias = dy.sum(axis=(2, 3)).sum(axis=0)
+    return dx, dweight, dbias
+
+
+def _is_finite(x: np.ndarray | None) -> bool:
+    with np.errstate(all="ignore"):  # a sum beyond all floats only sends us to the direct way
+        return x is None or bool(np.isfinite(x.sum()))
+
+
+def tiles_of(sizes: tuple[int, int], pairs: Any) -> Tiles:
+    (a, b), (c, d) = pairs
+    h, w = sizes[0] + a + b - 2, sizes[1] + c + d - 2
+    return Tiles((a, c), (sizes[0], sizes[1]), (h, w), -(-h // 2), -(-w // 2))
+
+
+class _Part(NamedTuple):
+    """Some images, and of them some rows of tiles: all of them, or a band where one image fills the cache."""
+
+    images: slice
+    down: slice
+    tiles: Tiles  # those of the part alone
+
+
+def _parts(n: int, channels: int, tiles: Tiles, maps: Any) -> list[_Part]:
+    """Runs of images, or bands of single ones; an even number of them where there are several, for two threads."""
+    each = 64 * channels * maps.columns(tiles)
+    if each > _BYTES and tiles.down > 1:
+        bands = runs(tiles.down, -(-tiles.down // -(-each // _BYTES)))
+        return [_Part(slice(i, i + 1), band, _band(tiles, band)) for i in range(n) for band in bands]
+    run = max(1, _BYTES // each)
+    count = -(-n // run)
+    run = -(-n // (count + count % 2)) if count > 1 else max(1, -(-n // 2))
+    return [_Part(images, slice(0, tiles.down), tiles) for images in runs(n, run)]
+
+
+def _band(tiles: Tiles, down: slice) -> Tiles:
+    """A band's own tiles: its input begins with their first row, whatever of it lies beyond the image."""
+    count = down.stop - down.start
+    height = min(2 * count, tiles.out[0] - 2 * down.start)
+    return Tiles((0, tiles.before[1]), (2 * count + 2, tiles.sizes[1]), (height, tiles.out[1]), count, tiles.across)
+
+
+def _input(x: np.ndarray, part: _Part, tiles: Tiles) -> np.ndarray:
+    """What the part sees of x: a view, or for a band a copy with zeros beyond the image."""
+    if part.tiles is tiles:
+        return x[part.images]
+    n, c, h, w = x[part.images].shape
+    first = 2 * part.down.start - tiles.before[0]
+    low, high = max(first, 0), min(first + part.tiles.sizes[0], h)
+    out = np.zeros((n, c, part.tiles.sizes[0], w), np.float32)
+    out[:, :, low - first : high - first] = x[part.images, :, low:high]
+    return out
+
+
+def _output(y: np.ndarray, part: _Part, tiles: Tiles) -> np.ndarray:
+    """The part of y that is the part's own: no two have a row in common."""
+    rows = slice(2 * part.down.start, 2 * part.down.start + part.tiles.out[0])
+    return y[part.images] if part.tiles is tiles else y[part.images, :, rows]
+
+
+def _transformed(weight: np.ndarray) -> np.ndarray:
+    """(O, C, 3, 3) -> U (16, O, C)"""
+    o, c = weight.shape[:2]
+    return (_GG @ weight.reshape(o * c, 9).T).reshape(16, o, c)
+
+
+def _over_parts(work: Any, parts: list) -> None:
+    """On threads of ours with one BLAS thread each; without a way to say so, one after the other on BLAS's own."""
+    with one_blas_thread() as alone:
+        if alone:
+            in_parts(work, parts)
+        else:
+            for part in parts:
+                work(part)
+
+
+def forward(maps: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, tiles: Tiles) -> np.ndarray:
+    """x (N, C, H, W), weight (O, C, 3, 3) -> y (N, O, H', W')."""
+    n, c = x.shape[:2]
+    o = weight.shape[0]
+    u = _transformed(weight)
+    y = np.empty((n, o, *tiles.out), np.float32)
+
+    def work(part: _Part) -> None:
+        wide = maps.columns(part.tiles, part.images.stop - part.images.start)
+        v, m = np.empty((16, c, wide), np.float32), np.empty((16, o, wide), np.float32)
+        mine = _output(y, part, tiles)
+        out = mine if part.tiles is tiles else np.empty(mine.shape, np.float32)
+        with np.errstate(all="ignore"):
+            maps.image(_input(x, part, tiles), v, part.tiles)
+            np.matmul(u, v, out=m)
+            maps.answer(m, out, bias, part.tiles)
+        if out is not mine:
+            mine[...] = out
+
+    _over_parts(work, _parts(n, max(c, o), tiles, maps))
+    return y
+
+
+def backward(
+    maps: Any, dy: np.ndarray, x: np.ndarray, weight: np.ndarray, tiles: Tiles, want_x: bool, want_weight: bool
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """dy (N, O, H', W') -> dx (N, C, H, W), dweight (O, C, 3, 3)."""
+    n, c = x.shape[:2]
+    o = weight.shape[0]
+    ut = _transformed(weight).transpose(0, 2, 1) if want_x else None  # (16, C, O)
+    parts = _parts(n, max(c, o), tiles, maps)
+    whole = parts[0].tiles is tiles
+    dx = (np.empty if whole else np.zeros)(x.shape, np.float32) if want_x else None
+    lanes = [parts[r] for r in runs(len(parts), -(-len(parts) // _LANES))]
+    sums = np.zeros((len(lanes), 16, o, c), np.float32) if want_weight else None
+    adding = threading.Lock()
+
+    def work(lane: int) -> None:
+        for part in lanes[lane]:
+            wide = maps.columns(part.tiles, part.images.stop - part.images.start)
+            d, v = np.empty((16, o, wide), np.float32), np.empty((16, c, wide), np.float32)
+            with np.errstate(all="ignore"):
+                maps.slope(np.ascontiguousarray(_output(dy, part, tiles)), d, part.tiles)
+                if sums is not None:
+                    maps.image(_input(x, part, tiles), v, part.tiles)
+                    sums[lane] += d @ v.transpose(0, 2, 1)
+                if dx is not None and ut is not None:
+                    np.matmul(ut, d, out=v)
+                    if whole:
+                        maps.back(v, dx[part.images], tiles)
+                        continue
+                    # Two bands have two rows in common: the sum of two numbers does not depend on their order.
+                    band = np.empty((1, c, *part.tiles.sizes), np.float32)
+                    maps.back(v, band, part.tiles)
+                    first = 2 * part.down.start - tiles.before[0]
+                    low, high = max(first, 0), min(first + band.shape[2], x.shape[2])
+                    with adding:
+                        dx[part.images, :, low:high] += band[:, :, low - first : high - first]
+
+    _over_parts(work, list(range(len(lanes))))
+    dweight = None
+    if sums is not None:
+        dweight = (sums.sum(axis=0).reshape(16, o * c).T @ _GG).reshape(weight.shape)
+    return dx, dweight
