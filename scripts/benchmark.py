@@ -6,7 +6,7 @@
     python scripts/benchmark.py --memory             and the peak memory of each row, a process a side
     python scripts/benchmark.py --growth             time over batch, channels and length
     python scripts/benchmark.py --overhead           a tiny layer taken apart
-    python scripts/benchmark.py --readme             the whole table, into README.md and scripts/figures/
+    python scripts/benchmark.py --readme             all of this, into README.md and scripts/figures/
     python scripts/benchmark.py --readme --from a.json b.json      the same from earlier runs' rows
 
 A ratio is our time over torch's: below 1 is faster than torch. Each is the median over rounds of the ratio within a
@@ -55,7 +55,7 @@ def chosen(quick: bool, only: str | None) -> Iterator[tuple[str, str, Row]]:
         for name, row in rows.items():
             if quick and not re.search(QUICK, name):
                 continue
-            if only and only != family and not re.search(only, name):
+            if only and not (only == family if only in ALL else re.search(only, name)):
                 continue
             yield family, name, row
 
@@ -139,15 +139,15 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         restart(asked.threads)
         result = started(asked)
-        if asked.overhead:
+        if asked.overhead or asked.readme:
             result["overhead"] = overhead.measured(asked.rounds or 7)
             print(*overhead.lines(result["overhead"]), sep="\n")
-        if asked.growth:
-            grown(asked, result)
-        if not (asked.overhead or asked.growth):
+        if asked.readme or not (asked.overhead or asked.growth):
             timed(asked, result)
             if asked.memory or asked.readme:
                 remembered(asked, result)
+        if asked.growth or asked.readme:
+            grown(asked, result)
 
     figures = ROOT / "scripts" / "figures" / "benchmark.json"
     target = asked.json or (figures if asked.readme else ROOT / ".out" / "benchmark.json")

@@ -178,6 +178,7 @@ def test_a_difference_ends_the_comparison(monkeypatch, capsys):
 @pytest.fixture
 def quick_benchmark(monkeypatch, tmp_path):
     """The benchmark on four tiny rows, in a moment, beside a README of its own."""
+    monkeypatch.setattr(growth, "SERIES", {"over batch": {n: Case("ReLU", (), {}, ((n, 8),)) for n in (1, 2)}})
     monkeypatch.setenv(conditions.RUN, "as it was")
     monkeypatch.setattr(measure, "SLOT", 0.001)
     monkeypatch.setattr(measure, "PAUSE", 0.0)
@@ -210,6 +211,8 @@ def test_the_benchmark_measures_and_reports(quick_benchmark, capsys):
     assert readme.startswith("before\n<!-- benchmark -->\n")
     assert "| affine |" in readme
     assert "| a step | 1 (0.50) |" in readme
+    assert re.search(r"\| over batch \| 1: [\d.]+, 2: [\d.]+ \|", readme)
+    assert re.search(r"batch 48, forward \+ backward: layer with a tape \| [\d.]+ \|", readme)
     assert f"rows {rows.fingerprint()}" in readme
     assert "old" not in readme
     assert readme.endswith("<!-- /benchmark -->\nafter\n")
@@ -233,8 +236,7 @@ def test_the_benchmark_joins_runs(quick_benchmark, capsys):
     assert "these runs lack ['adam', 'conv']" in capsys.readouterr().err
 
 
-def test_the_benchmark_shows_overhead_and_growth(quick_benchmark, monkeypatch, capsys):
-    monkeypatch.setattr(growth, "SERIES", {"over batch": {n: Case("ReLU", (), {}, ((n, 8),)) for n in (1, 2)}})
+def test_the_benchmark_shows_overhead_and_growth(quick_benchmark, capsys):
     benchmark.main(["--rounds", "1", "--overhead", "--growth"])
     said = capsys.readouterr().out
     assert re.search(r"layer with a tape +[\d.]+ +[\d.]+ of torch's", said)

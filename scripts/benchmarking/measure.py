@@ -83,8 +83,9 @@ def measure(name: str, row: Row, rounds: int, ceilings: dict[str, float], with_p
     sides = together(row)
     timed = {key: Timed(side) for key, side in sides.items()}
     theirs = sides["torch"].outcome()
-    for key in timed.keys() - {"torch"}:
-        check(name, {"numpy": "NumPy alone", "fast": "numba"}[key], sides[key], theirs)
+    for key, configuration in (("numpy", "NumPy alone"), ("fast", "numba")):
+        if key in sides:
+            check(name, configuration, sides[key], theirs)
     if with_peers:
         timed |= {key: Timed(side) for key, side in peers.sides(row).items()}
     times = interleaved(timed, rounds)
@@ -106,7 +107,7 @@ def measure(name: str, row: Row, rounds: int, ceilings: dict[str, float], with_p
         fast = ratios(times["fast"], times["torch"])
         result |= {"fast_ms": medians(times["fast"]), "ratio_fast": statistics.median(fast)}
         result["ratio_fast_range"] = [min(fast), max(fast)]
-    for key in timed.keys() - sides.keys():
+    for key in [key for key in timed if key not in sides]:
         result[f"{key}_ms"] = medians(times[key])
         result[f"ratio_{key}"] = statistics.median(ratios(times[key], times["torch"]))
     if sides["torch"].work is not None:

@@ -21,7 +21,7 @@ from .steps import STEPS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNS = 4  # forwards and backwards, or steps: the second already holds what the first left
-PROCESSES = 3
+PROCESSES = 2
 
 
 def held(field: str) -> int:

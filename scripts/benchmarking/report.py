@@ -3,6 +3,7 @@
 import re
 import statistics
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from .rows import WHY, fingerprint
 
 NOISE = 0.08
 BOUNDS = {"ratio": 2.5, "ratio_fast": 1.2}  # a row above these is told to why
+SIDES = ("numpy", "fast")
+CONFIGURATIONS = {"ratio": "NumPy alone", "ratio_fast": "the `fast` extra"}
 KINDS = {"ratio": "NumPy alone", "ratio_fast": "numba"}
 
 HEADER = (
@@ -113,58 +116,89 @@ def told(rows: list[dict[str, Any]]) -> list[str]:
     return [f"beyond {BOUNDS['ratio']} with NumPy alone or {BOUNDS['ratio_fast']} with numba:", *lines] if lines else []
 
 
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    return ["", *(f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows)), ""]
+
+
+def folded(title: str, lines: list[str]) -> list[str]:
+    return [f"<details><summary>{title}</summary>", *lines, "</details>", ""]
+
+
 def markdown(result: dict[str, Any]) -> str:
     """The block of the README."""
     rows, found = result["rows"], means(result["rows"])
-    mean = " and ".join(
-        f"**{value:.2f}** {'with NumPy alone' if key == 'ratio' else 'with the `fast` extra'}"
-        for key, value in found.items()
-    )
+    mean = " and ".join(f"**{found[k]:.2f}** with {CONFIGURATIONS[k]}" for k in found)
+    worst = {row["name"]: row for key in found for row in slowest(rows, key)}
     lines = [
-        f"Time over torch's, forward + backward, geometric mean of {len(rows)} rows: {mean}. Below 1 is faster than "
-        "torch.",
+        "Time over torch's, forward + backward, below 1 faster than torch. Geometric mean of all "
+        f"{len(rows)} rows: {mean}.",
         "",
         *(f"{text}  " for text in result["conditions"]),
-        "",
-        "| the five slowest rows | NumPy alone | `fast` extra | what bounds it |",
-        "|---|---|---|---|",
-    ]
-    worst = {row["name"]: row for key in found for row in slowest(rows, key)}
-    lines += [
-        f"| {name} | {figure(row, 'ratio')} | {figure(row, 'ratio_fast')} | {WHY.get(name, '')} |"
-        for name, row in worst.items()
-    ]
-    if result.get("memory"):
-        lines += [
-            "",
-            "| peak memory of a step, MB above the imports | NumPy alone | `fast` extra | torch |",
-            "|---|---|---|---|",
-        ]
-        for name, mb in result["memory"].items():
-            ours = [f"{mb[k]:.0f} ({mb[k] / mb['torch']:.2f})" if k in mb else "" for k in ("numpy", "fast")]
-            lines.append(f"| {name} | {' | '.join(ours)} | {mb['torch']:.0f} |")
-    lines += [
-        "",
-        f"<details><summary>All {len(rows)} rows</summary>",
-        "",
-        f"| {' | '.join(HEADER)} |",
-        f"|{'---|' * len(HEADER)}",
-        *(f"| {' | '.join(cells(row))} |" for row in rows),
-        "",
-    ]
-    missed = misses(rows)
-    if missed:
-        lines += [f"Beyond {BOUNDS['ratio']} with NumPy alone or {BOUNDS['ratio_fast']} with numba:", ""]
-        lines += [f"- {name}: {why}" for name, why in missed] + [""]
-    lines += [
-        "</details>",
-        "",
+        *table(
+            ("the slowest rows", *CONFIGURATIONS.values(), "what bounds it"),
+            [(n, figure(r, "ratio"), figure(r, "ratio_fast"), WHY.get(n, "")) for n, r in worst.items()],
+        ),
+        *by_family(rows),
+        *remembered(result),
+        *folded(f"All {len(rows)} rows", [*table(HEADER, map(cells, rows)), *missed(rows)]),
+        *beside_peers(rows),
+        *apart(result),
+        *grown(result),
         "Ratios are medians over rounds that interleave the sides, with equal threads and torch's defaults; less than "
         "8 % is noise. At the ceilings: the time of the arrays' traffic at the speed of a copy, or of the "
         "multiplications at that of a large product. Written by `python scripts/benchmark.py --readme` "
         f"({result['machine']['date']}; rows {fingerprint()}).",
     ]
     return "\n".join(lines)
+
+
+def by_family(rows: list[dict[str, Any]]) -> list[str]:
+    out = []
+    for family in dict.fromkeys(row["family"] for row in rows):
+        held = [row for row in rows if row["family"] == family]
+        of = means(held)
+        out.append((family, str(len(held)), *(figure(of, key) for key in KINDS)))
+    return table(("family", "rows", *CONFIGURATIONS.values()), out)
+
+
+def missed(rows: list[dict[str, Any]]) -> list[str]:
+    found = [f"- {name}: {why}" for name, why in misses(rows)]
+    title = f"Beyond {BOUNDS['ratio']} with NumPy alone or {BOUNDS['ratio_fast']} with numba:"
+    return [title, "", *found, ""] if found else []
+
+
+def remembered(result: dict[str, Any]) -> list[str]:
+    """Peak memory of the whole steps."""
+    header = ("peak memory, MB above what stands after the imports", *CONFIGURATIONS.values(), "torch")
+    rows = [
+        (name, *(f"{mb[k]:.0f} ({mb[k] / mb['torch']:.2f})" if k in mb else "" for k in SIDES), f"{mb['torch']:.0f}")
+        for name, mb in result.get("memory", {}).items()
+    ]
+    return table(header, rows) if rows else []
+
+
+def beside_peers(rows: list[dict[str, Any]]) -> list[str]:
+    keys = ("ratio", "ratio_fast", "ratio_jax", "ratio_thinc")
+    held = [(r["name"], *(figure(r, k) for k in keys)) for r in rows if "ratio_jax" in r or "ratio_thinc" in r]
+    header = ("time over torch's", *CONFIGURATIONS.values(), "jax, compiled", "Thinc")
+    return folded("Beside other libraries", table(header, held)) if held else []
+
+
+def apart(result: dict[str, Any]) -> list[str]:
+    """A tiny layer taken apart."""
+    found = result.get("overhead", {})
+    rows = [(f"{title}: {name}", f"{us:.1f}") for title, times in found.items() for name, us in times.items()]
+    return folded("What a call costs beside its arithmetic", table(("a tiny layer", "us"), rows)) if rows else []
+
+
+def grown(result: dict[str, Any]) -> list[str]:
+    """The ratios along each series."""
+    rows = [
+        (title, *(", ".join(f"{r['size']}: {r[key]:.2f}" for r in held if key in r) for key in KINDS))
+        for title, held in result.get("growth", {}).items()
+    ]
+    header = ("one size doubles", *(f"{c}, time over torch's" for c in CONFIGURATIONS.values()))
+    return folded("As sizes grow", table(header, rows)) if rows else []
 
 
 def into_readme(path: Path, text: str) -> None:
@@ -199,6 +233,9 @@ def compared(result: dict[str, Any], old: dict[str, Any]) -> list[str]:
 
 def joined(results: list[dict[str, Any]], order: list[str]) -> dict[str, Any]:
     """One result of several runs' rows: of a row that stands in more than one, the last."""
-    rows = {row["name"]: row for result in results for row in result["rows"]}
-    memory = {name: mb for result in results for name, mb in result.get("memory", {}).items()}
-    return {**results[-1], "rows": [rows[name] for name in order if name in rows], "memory": memory}
+    rows = {row["name"]: row for result in results for row in result.get("rows", ())}
+    parts = {
+        part: {k: v for result in results for k, v in result.get(part, {}).items()}
+        for part in ("memory", "overhead", "growth")
+    }
+    return {**results[-1], "rows": [rows[name] for name in order if name in rows], **parts}
