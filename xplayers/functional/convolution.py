@@ -58,13 +58,13 @@ def conv1d_forward(x, weight, bias=None, stride=1, padding=0, dilation=1, groups
 
     Twin: torch.nn.functional.conv1d.
     """
-    return _conv_forward(1, x, weight, bias, stride, padding, dilation, groups)
+    return conv_forward_by(SUMS, 1, x, weight, bias, stride, padding, dilation, groups)
 
 
 @follows_cache
 def conv1d_backward(dy, cache, *, wanted=None):
     """dy (N, O, L') -> dx (N, C, L), dweight (O, C / groups, K), dbias (O,): the gradients of `conv1d_forward`."""
-    return _conv_backward(dy, cache, wanted)
+    return conv_backward_by(SUMS, dy, cache, wanted)
 
 
 @accelerable
@@ -80,14 +80,14 @@ def conv2d_forward(x, weight, bias=None, stride=1, padding=0, dilation=1, groups
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998). As a matrix product:
     Chellapilla et al., High performance convolutional neural networks for document processing (2006).
     """
-    return _conv_forward(2, x, weight, bias, stride, padding, dilation, groups)
+    return conv_forward_by(SUMS, 2, x, weight, bias, stride, padding, dilation, groups)
 
 
 @follows_cache
 def conv2d_backward(dy, cache, *, wanted=None):
     """dy (N, O, H', W') -> dx (N, C, H, W), dweight (O, C / groups, KH, KW), dbias (O,): the gradients of
     `conv2d_forward`."""
-    return _conv_backward(dy, cache, wanted)
+    return conv_backward_by(SUMS, dy, cache, wanted)
 
 
 @accelerable
@@ -97,14 +97,14 @@ def conv3d_forward(x, weight, bias=None, stride=1, padding=0, dilation=1, groups
 
     Twin: torch.nn.functional.conv3d.
     """
-    return _conv_forward(3, x, weight, bias, stride, padding, dilation, groups)
+    return conv_forward_by(SUMS, 3, x, weight, bias, stride, padding, dilation, groups)
 
 
 @follows_cache
 def conv3d_backward(dy, cache, *, wanted=None):
     """dy (N, O, D', H', W') -> dx (N, C, D, H, W), dweight (O, C / groups, KD, KH, KW), dbias (O,): the gradients of
     `conv3d_forward`."""
-    return _conv_backward(dy, cache, wanted)
+    return conv_backward_by(SUMS, dy, cache, wanted)
 
 
 @accelerable
@@ -114,14 +114,14 @@ def conv_transpose1d_forward(x, weight, bias=None, stride=1, padding=0, output_p
 
     Twin: torch.nn.functional.conv_transpose1d.
     """
-    return _conv_transpose_forward(1, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    return conv_transpose_forward_by(SUMS, 1, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 @follows_cache
 def conv_transpose1d_backward(dy, cache, *, wanted=None):
     """dy (N, O, L') -> dx (N, C, L), dweight (C, O / groups, K), dbias (O,): the gradients of
     `conv_transpose1d_forward`."""
-    return _conv_transpose_backward(dy, cache, wanted)
+    return conv_transpose_backward_by(SUMS, dy, cache, wanted)
 
 
 @accelerable
@@ -135,14 +135,14 @@ def conv_transpose2d_forward(x, weight, bias=None, stride=1, padding=0, output_p
     nothing left of y. Twin: torch.nn.functional.conv_transpose2d.
     Source: Dumoulin, Visin, A guide to convolution arithmetic for deep learning (2016).
     """
-    return _conv_transpose_forward(2, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    return conv_transpose_forward_by(SUMS, 2, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 @follows_cache
 def conv_transpose2d_backward(dy, cache, *, wanted=None):
     """dy (N, O, H', W') -> dx (N, C, H, W), dweight (C, O / groups, KH, KW), dbias (O,): the gradients of
     `conv_transpose2d_forward`."""
-    return _conv_transpose_backward(dy, cache, wanted)
+    return conv_transpose_backward_by(SUMS, dy, cache, wanted)
 
 
 @accelerable
@@ -152,14 +152,14 @@ def conv_transpose3d_forward(x, weight, bias=None, stride=1, padding=0, output_p
 
     Twin: torch.nn.functional.conv_transpose3d.
     """
-    return _conv_transpose_forward(3, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    return conv_transpose_forward_by(SUMS, 3, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 @follows_cache
 def conv_transpose3d_backward(dy, cache, *, wanted=None):
     """dy (N, O, D', H', W') -> dx (N, C, D, H, W), dweight (C, O / groups, KD, KH, KW), dbias (O,): the gradients of
     `conv_transpose3d_forward`."""
-    return _conv_transpose_backward(dy, cache, wanted)
+    return conv_transpose_backward_by(SUMS, dy, cache, wanted)
 
 
 def conv_tbc_forward(x, weight, bias, pad=0):
@@ -239,10 +239,10 @@ conv_transpose3d = answer_of(conv_transpose3d_forward)
 fold, unfold = answer_of(fold_forward), answer_of(unfold_forward)
 
 
-# -- the pairs in n dimensions --
+# -- the pairs in n dimensions, by the three sums or by other ones that take the same arguments --
 
 
-def _conv_forward(n, x, weight, bias, stride, padding, dilation, groups):
+def conv_forward_by(sums, n, x, weight, bias, stride, padding, dilation, groups):
     name = f"conv{n}d"
     _check_weight(name, n, x, weight, bias, groups, weight.shape[1] * groups if weight.ndim > 1 else 0, weight.shape[0])
     stride, dilation = n_tuple(name, "stride", stride, n, 1), n_tuple(name, "dilation", dilation, n, 1)
@@ -250,11 +250,11 @@ def _conv_forward(n, x, weight, bias, stride, padding, dilation, groups):
     geometry = (stride, padding_pairs(name, padding, kernel, stride, dilation), dilation, groups)
     fitting_counts(name, "x", x.shape[-n:], kernel, *geometry[:3])
     batched = x.ndim == n + 2
-    y = _correlate(x if batched else x[None, ...], weight, bias, *geometry)
+    y = sums.correlate(x if batched else x[None, ...], weight, bias, *geometry)
     return (y if batched else y[0, ...]), (x, weight, bias is not None, geometry)
 
 
-def _conv_backward(dy, cache, wanted):
+def conv_backward_by(sums, dy, cache, wanted):
     x, weight, has_bias, geometry = cache
     want_x, want_weight, want_bias = wants(wanted, 3)
     batched = x.ndim == weight.ndim
@@ -262,16 +262,16 @@ def _conv_backward(dy, cache, wanted):
     if not batched:
         x, dy = x[None, ...], dy[None, ...]
     if want_x:
-        dx = _scatter(dy, weight, None, x.shape[2:], *geometry)
+        dx = sums.scatter(dy, weight, None, x.shape[2:], *geometry)
         dx = dx if batched else dx[0, ...]
     if want_weight:
-        dweight = _weight_gradient(x, dy, weight.shape, *geometry)
+        dweight = sums.weight_gradient(x, dy, weight.shape, *geometry)
     if want_bias and has_bias:
         dbias = _bias_gradient(dy)
     return dx, dweight, dbias
 
 
-def _conv_transpose_forward(n, x, weight, bias, stride, padding, output_padding, groups, dilation):
+def conv_transpose_forward_by(sums, n, x, weight, bias, stride, padding, output_padding, groups, dilation):
     name = f"conv_transpose{n}d"
     _check_weight(name, n, x, weight, bias, groups, weight.shape[0], weight.shape[1] * groups if weight.ndim > 1 else 0)
     stride, dilation = n_tuple(name, "stride", stride, n, 1), n_tuple(name, "dilation", dilation, n, 1)
@@ -280,11 +280,11 @@ def _conv_transpose_forward(n, x, weight, bias, stride, padding, output_padding,
     # Behind, the padding is less by what the output has more: as many windows fit into the output as x has elements.
     geometry = (stride, tuple((p, p - e) for p, e in zip(padding, extra, strict=True)), dilation, groups)
     batched = x.ndim == n + 2
-    y = _scatter(x if batched else x[None, ...], weight, bias, sizes, *geometry)
+    y = sums.scatter(x if batched else x[None, ...], weight, bias, sizes, *geometry)
     return (y if batched else y[0, ...]), (x, weight, bias is not None, geometry)
 
 
-def _conv_transpose_backward(dy, cache, wanted):
+def conv_transpose_backward_by(sums, dy, cache, wanted):
     x, weight, has_bias, geometry = cache
     want_x, want_weight, want_bias = wants(wanted, 3)
     batched = x.ndim == weight.ndim
@@ -292,10 +292,10 @@ def _conv_transpose_backward(dy, cache, wanted):
     if not batched:
         x, dy = x[None, ...], dy[None, ...]
     if want_x:
-        dx = _correlate(dy, weight, None, *geometry)
+        dx = sums.correlate(dy, weight, None, *geometry)
         dx = dx if batched else dx[0, ...]
     if want_weight:
-        dweight = _weight_gradient(dy, x, weight.shape, *geometry)
+        dweight = sums.weight_gradient(dy, x, weight.shape, *geometry)
     if want_bias and has_bias:
         dbias = _bias_gradient(dy)
     return dx, dweight, dbias
@@ -379,6 +379,14 @@ def _bias_gradient(dy):
     xp = array_namespace(dy)
     n, n_out, *counts = dy.shape
     return total(total(xp.reshape(dy, (n, n_out, math.prod(counts))), axis=2), axis=0)
+
+
+class SUMS:
+    """The three of this module."""
+
+    correlate = staticmethod(lambda *arguments: _correlate(*arguments))
+    scatter = staticmethod(lambda *arguments: _scatter(*arguments))
+    weight_gradient = staticmethod(lambda *arguments: _weight_gradient(*arguments))
 
 
 # -- how arrays lie in the three sums --

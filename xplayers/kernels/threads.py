@@ -18,7 +18,7 @@ from xplayers.errors import refusal
 
 from .registry import left_out
 
-__all__ = ["in_parts", "one_blas_thread", "runs", "set_threads", "threads"]
+__all__ = ["in_parts", "one_blas_thread", "products_in_parts", "runs", "set_threads", "threads"]
 
 
 def _from_environment() -> int:
@@ -160,3 +160,21 @@ def one_blas_thread() -> Iterator[bool]:
             _holders -= 1
             if _holders == 0:
                 _limit.restore_original_limits()
+
+
+def products_in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:
+    """`in_parts` for work that is mostly products: on threads of ours with one BLAS thread each.
+
+    Where that cannot be said to BLAS, or the parts are fewer than the threads, one after the other on BLAS's own.
+    """
+    parts = list(parts)
+    if len(parts) < _pool.count:
+        for part in parts:
+            work(part)
+        return
+    with one_blas_thread() as alone:
+        if alone:
+            in_parts(work, parts)
+        else:
+            for part in parts:
+                work(part)

@@ -26,7 +26,7 @@ import numpy as np
 from xplayers.functional.convolution import conv2d_backward, conv2d_forward, padding_pairs
 from xplayers.functional.pair import wants
 
-from .threads import in_parts, one_blas_thread, runs
+from .threads import products_in_parts, runs
 
 __all__ = ["Tiles", "backward", "forward", "supports", "tiles_of", "twin", "twin_backward"]
 
@@ -153,16 +153,6 @@ def _transformed(weight: np.ndarray) -> np.ndarray:
     return (_GG @ weight.reshape(o * c, 9).T).reshape(16, o, c)
 
 
-def _over_parts(work: Any, parts: list) -> None:
-    """On threads of ours with one BLAS thread each; without a way to say so, one after the other on BLAS's own."""
-    with one_blas_thread() as alone:
-        if alone:
-            in_parts(work, parts)
-        else:
-            for part in parts:
-                work(part)
-
-
 def forward(maps: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, tiles: Tiles) -> np.ndarray:
     """x (N, C, H, W), weight (O, C, 3, 3) -> y (N, O, H', W')."""
     n, c = x.shape[:2]
@@ -182,7 +172,7 @@ def forward(maps: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | Non
         if out is not mine:
             mine[...] = out
 
-    _over_parts(work, _parts(n, max(c, o), tiles, maps))
+    products_in_parts(work, _parts(n, max(c, o), tiles, maps))
     return y
 
 
@@ -222,7 +212,7 @@ def backward(
                     with adding:
                         dx[part.images, :, low:high] += band[:, :, low - first : high - first]
 
-    _over_parts(work, list(range(len(lanes))))
+    products_in_parts(work, list(range(len(lanes))))
     dweight = None
     if sums is not None:
         dweight = (sums.sum(axis=0).reshape(16, o * c).T @ _GG).reshape(weight.shape)

@@ -1,0 +1,83 @@
+"""The twins of all convolutions by three sums of a kernel's own: what the means share in registering them."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xplayers.functional import convolution as agnostic
+
+from .columns import Sums
+from .registry import kernel
+
+__all__ = ["register"]
+
+Special = Callable[..., Any]
+
+
+def supports(x: Any, weight: Any, bias: Any = None, *rest: Any, **named: Any) -> bool:
+    """Whether all arrays are of float32 and none is empty; the arguments are checked as the agnostic functions do."""
+    return (
+        x.dtype == np.float32
+        and weight.dtype == np.float32
+        and (bias is None or bias.dtype == np.float32)
+        and x.size > 0
+        and weight.size > 0
+    )
+
+
+def register(means: str, sums: Sums, rule: str, special: Special | None = None, special_backward: Any = None) -> None:
+    """Makes the six twins of a means. `special` is asked first for a conv2d, with a backward of its own."""
+    ways = (
+        ("conv", agnostic.conv_forward_by, agnostic.conv_backward_by),
+        ("conv_transpose", agnostic.conv_transpose_forward_by, agnostic.conv_transpose_backward_by),
+    )
+    for name, forward_by, backward_by in ways:
+        for n in (1, 2, 3):
+            reference = getattr(agnostic, f"{name}{n}d_forward")
+            first = special if name == "conv" and n == 2 else None
+            _register(
+                means,
+                reference,
+                functools.partial(forward_by, sums, n),
+                functools.partial(backward_by, sums),
+                rule,
+                first,
+                special_backward,
+            )
+
+
+def _register(
+    means: str,
+    reference: Any,
+    forward_by: Special,
+    backward_by: Special,
+    rule: str,
+    special: Special | None,
+    special_backward: Any,
+) -> None:
+    order = list(inspect.signature(reference).parameters)
+    defaults = [p.default for p in inspect.signature(reference).parameters.values()]
+
+    def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
+        by_special, *cache = cache
+        if by_special:
+            return special_backward(dy, tuple(cache), wanted=wanted)
+        return backward_by(dy, tuple(cache), wanted)
+
+    @kernel("numpy", reference, backward, supports, means=means, rule=rule)
+    def forward(*given: Any, **named: Any) -> Any:
+        arguments = [
+            *given,
+            *(named.get(k, d) for k, d in zip(order[len(given) :], defaults[len(given) :], strict=True)),
+        ]
+        if not supports(*arguments[:3]):
+            return NotImplemented
+        if special is not None:
+            answer = special(*arguments)
+            if answer is not NotImplemented:
+                return answer[0], (True, *answer[1])
+        y, cache = forward_by(*arguments)
+        return y, (False, *cache)
