@@ -69,7 +69,7 @@ def timed(asked: argparse.Namespace, result: dict[str, Any]) -> None:
         found = measure(name, row, rounds, result["ceilings"], asked.peers)
         result["rows"].append({"family": family, **found})
         gc.collect()
-        print(report.line(report.cells(found)) + report.peers(found), flush=True)
+        print(report.line(report.cells(found)) + report.remarks(found), flush=True)
     if not result["rows"]:
         raise SystemExit("no row of that name")
 

@@ -1,5 +1,6 @@
 """What people run: the demo's training and its gradients, the comparison, the benchmark, and the environment's bash."""
 
+import itertools
 import json
 import math
 import os
@@ -250,6 +251,32 @@ def test_sides_that_differ_end_the_benchmark(quick_benchmark, monkeypatch):
     monkeypatch.setattr(benchmark, "ALL", {"activation": {"relu": Case("ReLU", (), {}, ((2, 8),))}})
     with pytest.raises(SystemExit, match="relu: the output with NumPy alone differs from torch's"):
         benchmark.main(["--rounds", "1"])
+
+
+class Slots:
+    """A side whose slots take 1, 2, 3 ... seconds, by its own account."""
+
+    def __init__(self):
+        self.run = 0
+
+    def slot(self):
+        self.run += 1
+        return (float(self.run),)
+
+
+def test_rounds_in_which_others_were_busy_are_run_again(monkeypatch):
+    monkeypatch.setattr(measure, "PAUSE", 0.0)
+    taken = iter([0, 1e6, 0, 0, 0, 1e6, 0, 0, 0, 0, 0, 0])  # before and after a round: the first and the third are busy
+    monkeypatch.setattr(measure, "others_seconds", lambda: next(taken))
+    times, others = measure.interleaved({"numpy": Slots(), "torch": Slots()}, 2)
+    assert times == {"numpy": [(2.0,), (4.0,)], "torch": [(2.0,), (4.0,)]}
+    assert others == 0
+
+    endless = itertools.count(0, 10**6)
+    monkeypatch.setattr(measure, "others_seconds", lambda: next(endless))
+    times, others = measure.interleaved({"torch": Slots()}, 2)
+    assert len(times["torch"]) == 2
+    assert others > measure.QUIET
 
 
 def test_what_became_slower_is_named():

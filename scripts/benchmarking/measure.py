@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from . import peers
+from .conditions import cores, others_seconds
 from .sides import Row, Side, Times, ours, torchs
 
 PAUSE = 0.05  # seconds between the sides: their threads come to rest
 SLOT = 0.1  # seconds that one side runs in a round, at least once
 MOST = 2000  # runs in a slot
+QUIET = 0.08  # of the cores' time: what other processes may take in a round
 
 
 def has_numba() -> bool:
@@ -27,6 +29,7 @@ class Timed:
         with side.scope():
             side.once()
             times = [sum(side.once())]
+            self.outcome = side.outcome()  # after two runs on each side, as a step changes what the next one sees
             while len(times) < 3 and sum(times) < SLOT:
                 times.append(sum(side.once()))
         self.repeats = max(1, min(MOST, round(SLOT / min(times))))
@@ -38,10 +41,10 @@ class Timed:
         return tuple(statistics.median(times) for times in zip(*runs, strict=True))
 
 
-def check(name: str, configuration: str, mine: Side, theirs: dict[str, np.ndarray]) -> None:
+def check(name: str, configuration: str, mine: Timed, theirs: Timed) -> None:
     """Ends the run where the sides do not compute the same."""
-    for what, a in mine.outcome().items():
-        b = theirs[what]
+    for what, a in mine.outcome.items():
+        b = theirs.outcome[what]
         error = float(np.abs(a - b).max() / max(1e-6, np.abs(b).max())) if a.size else 0.0
         if not error < 1e-3:
             raise SystemExit(
@@ -58,15 +61,24 @@ def together(row: Row) -> dict[str, Side]:
     return {**sides, "torch": theirs}
 
 
-def interleaved(timed: dict[str, Timed], rounds: int) -> dict[str, list[Times]]:
-    """Each side's times, round by round; another side begins each round."""
-    times: dict[str, list[Times]] = {name: [] for name in timed}
+def interleaved(timed: dict[str, Timed], rounds: int) -> tuple[dict[str, list[Times]], float]:
+    """Each side's times, round by round, and the share of the cores that others took meanwhile.
+
+    Another side begins each round. A round in which others were busy is run again, up to twice as many rounds in all,
+    and the quietest count: a thread that waits for a core holds up every barrier.
+    """
+    done: list[tuple[float, dict[str, Times]]] = []
     order = list(timed)
-    for i in range(rounds):
-        for name in order[i % len(order) :] + order[: i % len(order)]:
+    while sum(share <= QUIET for share, _ in done) < rounds and len(done) < 2 * rounds:
+        others, start = others_seconds(), time.perf_counter()
+        times = {}
+        for name in order[len(done) % len(order) :] + order[: len(done) % len(order)]:
             time.sleep(PAUSE)
-            times[name].append(timed[name].slot())
-    return times
+            times[name] = timed[name].slot()
+        share = (others_seconds() - others) / (time.perf_counter() - start) / cores()
+        done.append((share, times))
+    done = sorted(done, key=lambda held: held[0])[:rounds]
+    return {name: [times[name] for _, times in done] for name in timed}, statistics.mean(share for share, _ in done)
 
 
 def medians(times: list[Times]) -> list[float]:
@@ -82,13 +94,14 @@ def measure(name: str, row: Row, rounds: int, ceilings: dict[str, float], with_p
     """One row of the table."""
     sides = together(row)
     timed = {key: Timed(side) for key, side in sides.items()}
-    theirs = sides["torch"].outcome()
     for key, configuration in (("numpy", "NumPy alone"), ("fast", "numba")):
-        if key in sides:
-            check(name, configuration, sides[key], theirs)
+        if key in timed:
+            check(name, configuration, timed[key], timed["torch"])
+    for side in timed.values():
+        side.outcome = {}
     if with_peers:
         timed |= {key: Timed(side) for key, side in peers.sides(row).items()}
-    times = interleaved(timed, rounds)
+    times, others = interleaved(timed, rounds)
     alone = ratios(times["numpy"], times["torch"])
     result: dict[str, Any] = {
         "name": name,
@@ -98,6 +111,7 @@ def measure(name: str, row: Row, rounds: int, ceilings: dict[str, float], with_p
         "torch_ms": medians(times["torch"]),
         "ratio": statistics.median(alone),
         "ratio_range": [min(alone), max(alone)],
+        "others": others,
     }
     if len(sides["torch"].parts) > 1:
         for i, part in enumerate(("forward", "backward")):

@@ -10,6 +10,8 @@ from typing import Any
 from .rows import WHY, fingerprint
 
 NOISE = 0.08
+BUSY = 0.1  # of the cores' time: others' share that is remarked on
+PEERS = ("jax", "thinc")
 BOUNDS = {"ratio": 2.5, "ratio_fast": 1.2}  # a row above these is told to why
 SIDES = ("numpy", "fast")
 CONFIGURATIONS = {"ratio": "NumPy alone", "ratio_fast": "the `fast` extra"}
@@ -67,9 +69,10 @@ def line(row: tuple[str, ...]) -> str:
     return f"{row[0]:{WIDTH}}" + "".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths, strict=True))
 
 
-def peers(row: dict[str, Any]) -> str:
-    """jax's and Thinc's times over torch's, where the row was timed with them."""
-    return "".join(f"  {name} {row[f'ratio_{name}']:.2f}" for name in ("jax", "thinc") if f"ratio_{name}" in row)
+def remarks(row: dict[str, Any]) -> str:
+    """jax's and Thinc's times over torch's, where the row was timed with them, and whether the machine was busy."""
+    busy = f"  others took {row['others']:.0%} of the cores" if row["others"] > BUSY else ""
+    return "".join(f"  {name} {row[f'ratio_{name}']:.2f}" for name in PEERS if f"ratio_{name}" in row) + busy
 
 
 def means(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -96,6 +99,9 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
     for key in found:
         worst = "; ".join(f"{row['name']} {row[key]:.2f}" for row in slowest(rows, key))
         lines.append(f"slowest, {KINDS[key]}: {worst}")
+    busy = [row["name"] for row in rows if row.get("others", 0) > BUSY]
+    if busy:
+        lines.append(f"not to be trusted, as other processes ran: {'; '.join(busy)}")
     return lines
 
 

@@ -27,7 +27,7 @@ KERNELS: dict[str, dict[str, Any]] = {
 
 
 class Side:
-    """`once()` runs the parts of a row and gives their times; `outcome()` is what both sides must agree on."""
+    """`once()` runs the parts of a row and gives their times; after as many runs both sides agree on `outcome()`."""
 
     def __init__(
         self,
