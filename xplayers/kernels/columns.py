@@ -6,7 +6,8 @@ Images with few positions are taken several at once, large ones in bands of rows
 no columns: the image is what is multiplied.
 
 `Sums(maps)` stands in the place of the three sums of functional/convolution.py. Laying out and adding up the columns
-is what the means differ in: `maps.gather` and `maps.add`, over three axes of which unused ones have the size 1.
+is left to `maps.gather` and `maps.add`, over three axes of which unused ones have the size 1. With NumPy alone these
+take longer than the agnostic code's, which lays out the columns of many images at once.
 """
 
 import math
@@ -22,7 +23,8 @@ from .threads import products_in_parts, runs
 __all__ = ["Sums", "Windows"]
 
 _NUMBERS = 1 << 19  # of columns in a block, 2 MB: a core's share of the cache
-_POSITIONS = 256  # columns in a product, at least: BLAS is slow on narrow matrices
+_AT_LEAST = 1 << 17  # in a block of several images: narrow products are slow, and so is Python between small ones
+_ALONE = 1 << 16  # in a call that is not worth a second thread
 _LANES = 4  # sums of dweight that are kept apart, so that the order of adding does not depend on the threads
 
 
@@ -77,7 +79,8 @@ def _blocks(n: int, depth: int, windows: Windows) -> list[list[_Block]]:
         band = max(1, _NUMBERS // (depth * windows.counts[2] * step))
         bands = [slice(r.start * step, r.stop * step) for r in runs(count, band)]
         return [[_Block(slice(i, i + 1), band) for band in bands] for i in range(n)]
-    run = max(1, min(-(-_POSITIONS // positions), _NUMBERS // (depth * positions), -(-n // 2)))
+    each = depth * positions
+    run = n if n * each <= _ALONE else max(1, min(_AT_LEAST // each, -(-n // 2)))
     return [[_Block(images, slice(0, windows.rows))] for images in runs(n, run)]
 
 

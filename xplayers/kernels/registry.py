@@ -100,6 +100,11 @@ def left_out(means: str) -> bool:
     return means in _scope.without
 
 
+def is_left_out(means: str) -> bool:
+    """Whether `use_kernels(without=...)` names it: a means, or "threadpoolctl", which holds BLAS to a thread."""
+    return means in _scope.without
+
+
 def worth(amount: int, least: int) -> bool:
     """Whether a call of this size is a kernel's: under `require` every one is, so that tests may be small."""
     return amount >= least or _mode() == "require"
