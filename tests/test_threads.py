@@ -5,7 +5,6 @@ import threading
 
 import pytest
 
-import xplayers as xpl
 from xplayers.kernels import set_threads, threads, use_kernels
 from xplayers.kernels import threads as how_many
 from xplayers.kernels.threads import in_parts, one_blas_thread, runs
@@ -111,12 +110,6 @@ def test_blas_gets_its_threads_back():
         assert alone
         assert set(counts()) == {1}
     assert counts() == before
-    with xpl.use_kernels(without=("threadpoolctl",)), one_blas_thread() as alone:
-        assert not alone
-        assert counts() == before
     with use_kernels(without=("threadpoolctl",)), one_blas_thread() as alone:
-        assert not alone
-        assert counts() == before
-    with xpl.use_kernels(without=("threadpoolctl",)), one_blas_thread() as alone:
         assert not alone
         assert counts() == before

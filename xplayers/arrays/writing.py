@@ -1,5 +1,6 @@
 """Writing into arrays: parameters and the moments of optimizers, whose owner asks for it, and what was just made."""
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat as aac
@@ -7,7 +8,7 @@ import array_api_extra as xpx
 
 from .namespace import Array, array_namespace, convert, device, is_read_only, is_traced
 
-__all__ = ["add_at", "add_to", "at_home", "put_at", "scale_by", "without_history"]
+__all__ = ["add_at", "add_to", "at_home", "find_step", "put_at", "scale_by", "without_history"]
 
 
 def add_to(x: Array, y: Array) -> Array:
@@ -24,6 +25,12 @@ def scale_by(x: Array, factor: float) -> Array:
         return array_namespace(x).asarray(x * factor)
     x *= factor
     return x
+
+
+class find_step:
+    """Where `kernels/` hangs its ways to step the parameters of an optimizer; see `kernels.registry.update`."""
+
+    by: Callable[[Any, list, dict], list] | None = None
 
 
 _WRITABLE = ("numpy", "cupy", "torch")  # array_api_extra's own test of it takes 20 us, more than a small slice

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from xplayers.arrays import find_step
 from xplayers.errors import refusal
 from xplayers.functional.pair import Maker, find_twin
 
@@ -66,8 +67,22 @@ class _Twin:
 
 
 @dataclass
+class _Update:
+    """A kernel for the step of optimizers on one library, and how many parameters it stepped and declined."""
+
+    name: str
+    library: str
+    means: str
+    step: Callable[[Any, list, dict], list]
+    rule: str
+    answered: int = 0
+    declined: int = 0
+
+
+@dataclass
 class _State:
     twins: dict[tuple[str, Any], tuple[_Twin, ...]] = field(default_factory=dict)
+    updates: list["_Update"] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)  # means: why it could not be loaded
     mode: str = "auto"
     precision: str = "exact"
@@ -97,11 +112,6 @@ def precision() -> str:
 
 def left_out(means: str) -> bool:
     """Whether `use_kernels(without=...)` has left these means out in this thread."""
-    return means in _scope.without
-
-
-def is_left_out(means: str) -> bool:
-    """Whether `use_kernels(without=...)` names it: a means, or "threadpoolctl", which holds BLAS to a thread."""
     return means in _scope.without
 
 
@@ -141,6 +151,40 @@ def kernel(
         return forward
 
     return register
+
+
+def update(library: str, means: str, rule: str) -> Callable[[Callable[[Any, list, dict], list]], Callable[..., Any]]:
+    """Registers the decorated function as a way to step the parameters of an optimizer, all of a group at once.
+
+    It is called with the optimizer, a list of (x, dx, state) and the group's options, writes into x and the state, and
+    gives back those that it has left alone.
+    """
+
+    def register(step: Callable[[Any, list, dict], list]) -> Callable[..., Any]:
+        _state.updates.append(_Update(f"{means}:{step.__name__}", library, means, step, rule))
+        order = [m.name for m in _MEANS.get(library, ())]
+        _state.updates.sort(key=lambda u: order.index(u.means))
+        return step
+
+    return register
+
+
+def _step(optimizer: Any, items: list, options: dict) -> list:
+    """Steps what kernels take of the (x, dx, state), and gives back the others."""
+    if _mode() == "off" or not items:
+        return items
+    library = _library_of(type(items[0][0]))
+    load(library)
+    for found in _state.updates:
+        if items and found.library == library and found.means not in _scope.without:
+            left = found.step(optimizer, items, options)
+            found.answered += len(items) - len(left)
+            found.declined += len(left)
+            items = left
+    return items
+
+
+find_step.by = _step
 
 
 def unregister(library: str, reference: Callable[..., Any], means: str | None = None) -> None:
@@ -251,7 +295,8 @@ def status() -> dict[str, Any]:
     Kernels of a library stand here once its first array has been met; `load` does so before.
     """
     load("numpy")
-    twins = [t for held in _state.twins.values() for t in held]
+    twins: list[Any] = [t for held in _state.twins.values() for t in held]
+    twins += _state.updates
     return {
         "mode": _mode(),
         "precision": precision(),

@@ -6,7 +6,7 @@ from typing import Any
 
 from xplayers.arrays import Array, add_to, array_namespace, scale_by
 
-from .optimizer import Optimizer
+from .optimizer import Optimizer, elementwise
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
 
@@ -56,6 +56,7 @@ class SGD(Optimizer):
     def moments(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
+    @elementwise
     def change(self, x: Array, dx: Array, state: dict[str, Any], group: Mapping[str, Any]) -> Array:
         lr, momentum = group["lr"], group["momentum"]
         dx = _ascent_and_decay(x, dx, group)
@@ -97,6 +98,7 @@ class Adam(Optimizer):
     def moments(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
 
+    @elementwise
     def change(self, x: Array, dx: Array, state: dict[str, Any], group: Mapping[str, Any]) -> Array:
         xp = array_namespace(x)
         lr, t, (beta1, beta2) = group["lr"], state["step"], group["betas"]
@@ -159,6 +161,7 @@ class RMSprop(Optimizer):
         averages = ("square_avg", "grad_avg") if group["centered"] else ("square_avg",)
         return (*averages, "momentum_buffer") if group["momentum"] else averages
 
+    @elementwise
     def change(self, x: Array, dx: Array, state: dict[str, Any], group: Mapping[str, Any]) -> Array:
         xp = array_namespace(x)
         dx = _ascent_and_decay(x, dx, group)

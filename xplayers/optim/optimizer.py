@@ -3,7 +3,7 @@
 import inspect
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from xplayers.arrays import (
@@ -14,6 +14,7 @@ from xplayers.arrays import (
     as_array,
     at_home,
     convert,
+    find_step,
     is_array,
     to_numpy,
     without_history,
@@ -23,7 +24,13 @@ from xplayers.layers import Layer
 
 from .slots import Slot, is_slot, slots_of
 
-__all__ = ["Optimizer"]
+__all__ = ["Optimizer", "elementwise"]
+
+
+def elementwise(change: Callable[..., Array]) -> Callable[..., Array]:
+    """Marks a `change` that treats each element by itself: it may be called with a part of the arrays at a time."""
+    change.elementwise = True  # type: ignore[attr-defined]
+    return change
 
 
 class Optimizer:
@@ -57,7 +64,10 @@ class Optimizer:
         return ()
 
     def change(self, x: Array, dx: Array, state: dict[str, Any], group: Mapping[str, Any]) -> Array:
-        """What is added to the parameter x with gradient dx; `state["step"]` counts from 1. Neither is written to."""
+        """What is added to the parameter x with gradient dx; `state["step"]` counts from 1. Neither is written to.
+
+        Marked `@elementwise` where it is so, it is called with flat parts of the arrays, on several threads.
+        """
         raise NotImplementedError
 
     # -- what a user calls --
@@ -65,26 +75,34 @@ class Optimizer:
     def step(self) -> None:
         """Moves every parameter that has a gradient."""
         ready = [  # every gradient is looked at before the first parameter moves
-            (options, slot, dx)
+            (
+                {n: _plain(v) for n, v in group.items()},
+                [(s, dx) for s in group["params"] if (dx := s.gradient) is not None],
+            )
             for group in self.param_groups
-            for options in ({n: _plain(v) for n, v in group.items()},)
-            for slot in group["params"]
-            if (dx := slot.gradient) is not None
         ]
-        for group, slot, dx in ready:
-            x = without_history(slot.value)
-            dx = without_history(dx)
-            dtype = accumulator(x)
-            state = self._state_for(slot.key, x, dtype)
-            state["step"] += 1
-            if dtype != x.dtype:
-                xp = array_namespace(x)
-                change = xp.astype(self.change(xp.astype(x, dtype), xp.astype(dx, dtype), state, group), x.dtype)
-            else:
-                change = self.change(x, dx, state, group)
-            moved = add_to(x, change)
-            if moved is not x:
-                slot.layer.put(slot.name, moved)
+        for options, slots in ready:
+            items = []
+            for slot, dx in slots:
+                x = without_history(slot.value)
+                state = self._state_for(slot.key, x, accumulator(x))
+                state["step"] += 1
+                items.append((x, without_history(dx), state, slot))
+            if find_step.by is not None and getattr(type(self).change, "elementwise", False):
+                items = find_step.by(self, items, options)
+            for x, dx, state, slot in items:
+                self._step_one(x, dx, state, slot, options)
+
+    def _step_one(self, x: Array, dx: Array, state: dict[str, Any], slot: Slot, group: Mapping[str, Any]) -> None:
+        dtype = accumulator(x)
+        if dtype != x.dtype:
+            xp = array_namespace(x)
+            change = xp.astype(self.change(xp.astype(x, dtype), xp.astype(dx, dtype), state, group), x.dtype)
+        else:
+            change = self.change(x, dx, state, group)
+        moved = add_to(x, change)
+        if moved is not x:
+            slot.layer.put(slot.name, moved)
 
     def zero_grad(self) -> None:
         """Clears the gradients of the parameters that are held here."""

@@ -1,3 +1,4 @@
 """Twins for NumPy arrays compiled by numba, of the extra `fast`: loops that read and write each array once."""
 
 from . import convolution as convolution
+from . import update as update

@@ -1,3 +1,4 @@
 """Twins for NumPy arrays with NumPy alone: the same mathematics in blocks that fit the cache, written in place."""
 
 from . import convolution as convolution
+from . import update as update

@@ -1,0 +1,47 @@
+"""Steps of optimizers compiled: one loop that reads and writes each array once, all parameters of a group in one go."""
+
+from typing import Any
+
+import numpy as np
+
+from ..registry import update
+from ..updates import step_by, ways
+from .compiling import compiled
+
+__all__: list[str] = []
+
+
+@compiled
+def _adam(x, dx, m, v, beta1, rest1, beta2, rest2, root, eps, rate, sign, decay, shrink):
+    """`Adam.change` without amsgrad; the constants come in the arrays' dtype."""
+    for i in range(x.size):
+        d = sign * dx[i] + decay * x[i]
+        m[i] = m[i] * beta1 + rest1 * d
+        v[i] = v[i] * beta2 + rest2 * (d * d)
+        x[i] += m[i] * rate / (np.sqrt(v[i]) * root + eps) - shrink * x[i]
+
+
+@compiled
+def _sgd(x, dx, buffer, momentum, rest, rate, sign, decay, nesterov):
+    """`SGD.change` with momentum."""
+    for i in range(x.size):
+        d = sign * dx[i] + decay * x[i]
+        b = buffer[i] * momentum + rest * d
+        buffer[i] = b
+        x[i] -= rate * (nesterov * (d + momentum * b) + (1 - nesterov) * b)
+
+
+@compiled
+def _plain_sgd(x, dx, rate, sign, decay):
+    """`SGD.change` without momentum."""
+    for i in range(x.size):
+        x[i] -= rate * (sign * dx[i] + decay * x[i])
+
+
+_WAYS = ways(_adam, _sgd, _plain_sgd)
+
+
+@update("numpy", "numba", rule="SGD, Adam and AdamW without amsgrad on contiguous arrays of float32 or float64")
+def step_in_one_pass(optimizer: Any, items: list, options: dict) -> list:
+    way = _WAYS.get(type(optimizer).change.__qualname__)
+    return items if way is None else step_by(way, optimizer, items, options)

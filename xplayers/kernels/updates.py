@@ -1,0 +1,88 @@
+"""Steps of optimizers as one loop over flat arrays: what the means share in choosing the loop and its numbers.
+
+`ways(loops)[the optimizer's change](options, step)` gives the loop, the names of the moments it takes behind x and dx,
+and its numbers; None where the options ask for more than the loop does.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .threads import in_parts, runs
+
+__all__ = ["is_plain", "step_by", "ways"]
+
+_PART = 1 << 20  # numbers that are worth a thread
+
+Way = Callable[[dict, int], tuple[Callable[..., None], tuple[str, ...], tuple[float, ...]] | None]
+
+
+def ways(adam: Any, sgd: Any, plain_sgd: Any) -> dict[str, Way]:
+    """By the name of the optimizer's `change`: a subclass with a change of its own has another."""
+
+    def of_adam(options: dict, step: int) -> Any:
+        if options["amsgrad"]:
+            return None
+        (beta1, beta2), lr, decay = options["betas"], options["lr"], options["weight_decay"]
+        decoupled = options["decoupled_weight_decay"]
+        root, rate = 1 / math.sqrt(1 - beta2**step), -lr / (1 - beta1**step)
+        averages = beta1, 1 - beta1, beta2, 1 - beta2
+        kinds = _sign(options), 0.0 if decoupled else decay, lr * decay if decoupled else 0.0
+        return adam, ("exp_avg", "exp_avg_sq"), (*averages, root, options["eps"], rate, *kinds)
+
+    def of_sgd(options: dict, step: int) -> Any:
+        lr, momentum, decay = options["lr"], options["momentum"], options["weight_decay"]
+        if not momentum:
+            return plain_sgd, (), (lr, _sign(options), decay)
+        rest = 1.0 if step == 1 else 1 - options["dampening"]  # the first step's buffer is the gradient, undamped
+        return sgd, ("momentum_buffer",), (momentum, rest, lr, _sign(options), decay, float(options["nesterov"]))
+
+    return {"Adam.change": of_adam, "SGD.change": of_sgd}
+
+
+def _sign(options: dict) -> float:
+    return -1.0 if options["maximize"] else 1.0
+
+
+def is_plain(x: Any, dx: Any, state: dict[str, Any]) -> bool:
+    """Whether the arrays can be walked flat and written into."""
+    arrays = [x, dx, *(v for n, v in state.items() if n != "step")]
+    return x.dtype.char in "fd" and all(
+        a.dtype == x.dtype and a.flags.c_contiguous and (a is dx or a.flags.writeable) for a in arrays
+    )
+
+
+def step_by(way: Way, optimizer: Any, items: list, options: dict) -> list:
+    """Steps the arrays of all parameters, in runs of about the same work; gives back what the way does not take."""
+    left: list = []
+    calls: list[tuple[Any, list, list]] = []
+    for item in items:
+        x, dx, state, *_ = item
+        found = way(options, state["step"])
+        fresh = state["step"] > 1 and any(n not in state for n in optimizer.moments(options))
+        if found is None or fresh or not is_plain(x, dx, state):
+            left.append(item)
+            continue
+        loop, names, numbers = found
+        for name in names:
+            if name not in state:
+                state[name] = np.zeros_like(x)
+        arrays = [a.reshape(-1) for a in (x, dx, *(state[n] for n in names))]
+        calls += [(loop, [a[r] for a in arrays], [x.dtype.type(v) for v in numbers]) for r in runs(x.size, _PART)]
+    parts: list[list] = [[]]
+    weight = 0
+    for call in calls:  # small parameters share a part
+        if weight >= _PART:
+            parts.append([])
+            weight = 0
+        parts[-1].append(call)
+        weight += call[1][0].size
+
+    def work(part: list) -> None:
+        for loop, arrays, numbers in part:
+            loop(*arrays, *numbers)
+
+    in_parts(work, parts)
+    return left
