@@ -282,14 +282,69 @@ FAULTS = [
     Fault("recurrent._scan_backward", "_over_time(dr, before[0])", "_over_time(dr, states[0])", "RNN(2,5)"),
     Fault("recurrent._scan_backward", "sum_leading(dr)", "sum_leading(da)", "GRU(2,5)"),
     Fault("recurrent._stacked", "if active is None", "if True", "LSTM(2,5,proj_size=3"),
-    Fault("recurrent._backward", "dxs[0] + dxs[1]", "dxs[0]", "LSTM(2,5,2,bidirectional=True,proj"),
-    Fault("recurrent._backward", "dropout_backward(dy, dropped)", "dy", "GRU(2,5,3"),
-    Fault("recurrent._forward", "mask[layer - 1, ...]", "mask[0, ...]", "GRU(2,5,3"),
+    Fault("recurrent.backward_by", "dxs[0] + dxs[1]", "dxs[0]", "LSTM(2,5,2,bidirectional=True,proj"),
+    Fault("recurrent.backward_by", "dropout_backward(dy, dropped)", "dy", "GRU(2,5,3"),
+    Fault("recurrent.forward_by", "mask[layer - 1, ...]", "mask[0, ...]", "GRU(2,5,3"),
     Fault("layers.recurrent._Recurrent.backward", "return dx, dhx", "return dx, None", "LSTM(2,5,2)"),
     Fault(
         "layers.recurrent._RecurrentCell.backward",
         "zip(_CELL, dweights, strict=True)",
         "zip(_CELL, dweights[::-1], strict=True)",
         "GRUCell",
+    ),
+]
+
+
+def _weights(gates: int, i: int, h: int, layers: int = 1, ways: int = 1, biases: bool = True) -> tuple:
+    """The shapes of a network's params."""
+    out: list = []
+    for layer in range(layers):
+        for _ in range(ways):
+            out += [(gates * h, i if layer == 0 else ways * h), (gates * h, h)]
+            out += [(gates * h,), (gates * h,)] if biases else []
+    return tuple(out)
+
+
+_NUMPY = {"numpy": "left to the agnostic code"}
+TWINS = [
+    Function("lstm", {"x": (5, 3, 4), "hx": ((1, 3, 6), (1, 3, 6)), "params": _weights(4, 4, 6)}, skip=_NUMPY),
+    Function(
+        "lstm",
+        {"x": (7, 9, 5), "hx": None, "params": _weights(4, 5, 13, 2, 2)},
+        {"num_layers": 2, "bidirectional": True},
+        skip=_NUMPY,
+    ),
+    Function(
+        "lstm",
+        {"x": (3, 1, 4), "hx": None, "params": _weights(4, 4, 6, biases=False)},
+        {"has_biases": False, "batch_first": True},
+        skip=_NUMPY,
+    ),
+    Function("lstm", {"x": (4, 3), "hx": ((1, 2), (1, 2)), "params": _weights(4, 3, 2)}, skip=_NUMPY),
+    Function("gru", {"x": (5, 3, 4), "hx": (1, 3, 6), "params": _weights(3, 4, 6)}, skip=_NUMPY),
+    Function(
+        "gru",
+        {"x": (6, 17, 5), "hx": None, "params": _weights(3, 5, 9, 2, 2)},
+        {"num_layers": 2, "bidirectional": True},
+        skip=_NUMPY,
+    ),
+    Function(
+        "rnn_tanh",
+        {"x": (5, 3, 4), "hx": (2, 3, 6), "params": _weights(1, 4, 6, 1, 2)},
+        {"bidirectional": True},
+        skip=_NUMPY,
+    ),
+    Function(
+        "rnn_tanh",
+        {"x": (1, 11, 4), "hx": None, "params": _weights(1, 4, 16, biases=False)},
+        {"has_biases": False},
+        skip=_NUMPY,
+    ),
+    Function("rnn_relu", {"x": (5, 3, 4), "hx": (1, 3, 6), "params": _weights(1, 4, 6)}, skip=_NUMPY),
+    Function(
+        "rnn_relu",
+        {"x": (3, 8, 4), "hx": None, "params": _weights(1, 4, 6, 2)},
+        {"num_layers": 2, "batch_first": True},
+        skip=_NUMPY,
     ),
 ]

@@ -224,11 +224,18 @@ def _over_time(d, x):
     return xp.matmul(xp.reshape(d, (-1, d.shape[-1])).T, xp.reshape(x, (d.shape[0] * d.shape[1], x.shape[-1])))
 
 
-# -- layers and directions over the scan --
+class SCANS:
+    """The scan of this module."""
+
+    forward = staticmethod(lambda *arguments: _scan_forward(*arguments))
+    backward = staticmethod(lambda *arguments: _scan_backward(*arguments))
 
 
-def _forward(
-    cell, x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, lengths, mask, rng
+# -- layers and directions over the scan, or over another one that takes the same arguments --
+
+
+def forward_by(
+    scans, cell, x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first, lengths, mask, rng
 ):
     """What the four networks share; hx is a tuple of one or two states, or None. -> (y, states), cache."""
     xp = array_namespace(x)
@@ -246,22 +253,22 @@ def _forward(
         if layer:
             given = None if mask is None else mask[layer - 1, ...]
             y, dropped = dropout_forward(y, dropout, train, mask=given, rng=rng)
-        ys, scans = [], []
+        ys, caches = [], []
         for order in orders:
             k = len(lasts)
             held = dict(zip(slots, params[k * per : (k + 1) * per], strict=True))
             weights = tuple(held.get(i) for i in range(5))
             first = _first(cell, hx, k, weights, y, layout)
-            (out, last), cache = _scan_forward(cell, y, first, weights, active, order)
+            (out, last), cache = scans.forward(cell, y, first, weights, active, order)
             ys.append(out)
             lasts.append(last)
-            scans.append(cache)
+            caches.append(cache)
         y = xp.concat(ys, axis=-1) if bidirectional else ys[0]  # (T, N, D P)
-        layers.append((dropped, tuple(scans)))
+        layers.append((dropped, tuple(caches)))
     return (_from_time(y, layout), _stack_states(lasts, layout)), (tuple(layers), slots, layout, hx is not None)
 
 
-def _backward(cell, dy, dstates, cache, wanted):
+def backward_by(scans, cell, dy, dstates, cache, wanted):
     """dy or None, the gradients of the last states or Nones -> dx, those of hx, those of params."""
     layers, slots, layout, has_hx = cache
     per, d = len(slots), len(layers[0][1])
@@ -278,15 +285,15 @@ def _backward(cell, dy, dstates, cache, wanted):
     )
     dfirsts, dparams = [], []
     for layer in reversed(range(len(layers))):
-        dropped, scans = layers[layer]
+        dropped, caches = layers[layer]
         parts, dxs = _parts(dy, d), []
         for direction in reversed(range(d)):
             k -= 1
             asked = dict(zip(slots, want_params[k * per : (k + 1) * per], strict=True))
             want = tuple(asked.get(i, False) for i in range(5))
             ds = tuple(s[k, ...] for s in dlast)
-            dx, dfirst, dweights = _scan_backward(
-                cell, parts[direction], ds, scans[direction], want_x or layer > 0, want
+            dx, dfirst, dweights = scans.backward(
+                cell, parts[direction], ds, caches[direction], want_x or layer > 0, want
             )
             dxs.append(dx)
             dfirsts.insert(0, dfirst)
@@ -366,7 +373,7 @@ def rnn_tanh_forward(
     (1990); Schuster, Paliwal, Bidirectional recurrent neural networks (1997).
     """
     options = (has_biases, num_layers, dropout, train, bidirectional, batch_first, lengths, mask, rng)
-    (y, (h,)), cache = _forward(_Tanh, x, None if hx is None else (hx,), params, *options)
+    (y, (h,)), cache = forward_by(SCANS, _Tanh, x, None if hx is None else (hx,), params, *options)
     return (y, h), cache
 
 
@@ -376,7 +383,7 @@ def rnn_tanh_backward(dy, cache, *, wanted=None):
 
     `wanted` is for x, hx and params; for params also a tuple with one boolean each.
     """
-    dx, dhx, dparams = _backward(_Tanh, dy[0], dy[1:], cache, wanted)
+    dx, dhx, dparams = backward_by(SCANS, _Tanh, dy[0], dy[1:], cache, wanted)
     return dx, None if dhx is None else dhx[0], dparams
 
 
@@ -405,14 +412,14 @@ def rnn_relu_forward(
     Source: Le, Jaitly, Hinton, A simple way to initialize recurrent networks of rectified linear units (2015).
     """
     options = (has_biases, num_layers, dropout, train, bidirectional, batch_first, lengths, mask, rng)
-    (y, (h,)), cache = _forward(_ReLU, x, None if hx is None else (hx,), params, *options)
+    (y, (h,)), cache = forward_by(SCANS, _ReLU, x, None if hx is None else (hx,), params, *options)
     return (y, h), cache
 
 
 @follows_cache
 def rnn_relu_backward(dy, cache, *, wanted=None):
     """dy (dy, dh), either may be None -> dx, dhx, dparams (a tuple): the gradients of `rnn_relu_forward`."""
-    dx, dhx, dparams = _backward(_ReLU, dy[0], dy[1:], cache, wanted)
+    dx, dhx, dparams = backward_by(SCANS, _ReLU, dy[0], dy[1:], cache, wanted)
     return dx, None if dhx is None else dhx[0], dparams
 
 
@@ -444,14 +451,14 @@ def lstm_forward(
     Long short-term memory based recurrent neural network architectures (2014) for the projection.
     """
     options = (has_biases, num_layers, dropout, train, bidirectional, batch_first, lengths, mask, rng)
-    return _forward(_LSTM, x, hx, params, *options)
+    return forward_by(SCANS, _LSTM, x, hx, params, *options)
 
 
 @follows_cache
 def lstm_backward(dy, cache, *, wanted=None):
     """dy (dy, (dh, dc)), None for a part that is 0 -> dx, (dh, dc) of hx, dparams: the gradients of `lstm_forward`."""
     dy, dstates = dy
-    return _backward(_LSTM, dy, (None, None) if dstates is None else dstates, cache, wanted)
+    return backward_by(SCANS, _LSTM, dy, (None, None) if dstates is None else dstates, cache, wanted)
 
 
 lstm = answer_of(lstm_forward)
@@ -481,14 +488,14 @@ def gru_forward(
     Source: Cho et al., Learning phrase representations using RNN encoder-decoder (2014).
     """
     options = (has_biases, num_layers, dropout, train, bidirectional, batch_first, lengths, mask, rng)
-    (y, (h,)), cache = _forward(_GRU, x, None if hx is None else (hx,), params, *options)
+    (y, (h,)), cache = forward_by(SCANS, _GRU, x, None if hx is None else (hx,), params, *options)
     return (y, h), cache
 
 
 @follows_cache
 def gru_backward(dy, cache, *, wanted=None):
     """dy (dy, dh), either may be None -> dx, dhx, dparams (a tuple): the gradients of `gru_forward`."""
-    dx, dhx, dparams = _backward(_GRU, dy[0], dy[1:], cache, wanted)
+    dx, dhx, dparams = backward_by(SCANS, _GRU, dy[0], dy[1:], cache, wanted)
     return dx, None if dhx is None else dhx[0], dparams
 
 

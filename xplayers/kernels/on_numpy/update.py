@@ -13,7 +13,7 @@ from ..updates import is_plain, step_by, ways
 
 __all__: list[str] = []
 
-_BLOCK = 1 << 16  # numbers: smaller blocks stay nearer in the cache, but the threads wait for the interpreter
+_BLOCK = 1 << 17  # numbers: smaller blocks stay nearer in the cache, but the threads wait for the interpreter
 _PART = 1 << 20  # numbers that are worth a thread
 
 
