@@ -245,3 +245,34 @@ FAULTS = [
         "LocalResponseNorm",
     ),
 ]
+
+_NUMPY = {"numpy": "left to the agnostic code"}
+_STATISTICS = {"running_mean": (5,), "running_var": positive(5)}
+TWINS = [
+    Function(name, arrays, kwargs, skip=_NUMPY)
+    for name, arrays, kwargs in (
+        ("batch_norm", {"x": (6, 5, 7, 9), **_STATISTICS, "weight": (5,), "bias": (5,)}, {"training": True}),
+        ("batch_norm", {"x": (6, 5), "running_mean": None, "running_var": None}, {"training": True, "eps": 1e-3}),
+        ("batch_norm", {"x": (3, 5, 300, 101), **_STATISTICS, "weight": (5,), "bias": None}, {"training": True}),
+        ("batch_norm", {"x": (6, 5, 7), **_STATISTICS, "weight": (5,), "bias": (5,)}, {}),
+        (
+            "batch_norm",
+            {"x": floats(4, 3, 50, shift=100.0), "running_mean": None, "running_var": None},
+            {"training": True},
+        ),
+        (
+            "instance_norm",
+            {"x": (3, 5, 8, 9), "running_mean": None, "running_var": None, "weight": (5,), "bias": (5,)},
+            {},
+        ),
+        ("instance_norm", {"x": (40, 64, 70)}, {"eps": 1e-2}),
+        ("group_norm", {"x": (4, 6, 5, 7)}, {"num_groups": 3}),
+        ("group_norm", {"x": (3, 12, 70, 81)}, {"num_groups": 4}),
+        ("layer_norm", {"x": (7, 3, 33), "weight": (33,), "bias": (33,)}, {"normalized_shape": (33,)}),
+        ("layer_norm", {"x": floats(90, 4, 5, 51, shift=3.0)}, {"normalized_shape": (5, 51), "eps": 1e-3}),
+        ("rms_norm", {"x": (7, 3, 33)}, {"normalized_shape": (33,)}),
+        ("rms_norm", {"x": (700, 129), "weight": (129,)}, {"normalized_shape": (129,), "eps": 1e-3}),
+    )
+] + [
+    Function("group_norm", {"x": (4, 6, 5, 7), "weight": (6,), "bias": (6,)}, {"num_groups": 2}, skip=_NUMPY),
+]
