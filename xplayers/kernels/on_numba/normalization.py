@@ -21,6 +21,7 @@ from .compiling import compiled
 __all__: list[str] = []
 
 _PART = 1 << 16  # numbers that are worth a thread
+_SHORT = 32  # elements of a row: channels with fewer are turned first, so that a channel lies in one place
 _U = np.uintp
 
 
@@ -123,6 +124,10 @@ def _ones(weight: Any, count: int) -> np.ndarray:
 
 def _rows_norm(x: Any, sets: tuple, weight: Any, bias: Any, eps: float, given: Any = None) -> Any:
     """The forward of rows: cache ends in mean, variance and the count of a set, as the agnostic one's does."""
+    shape = x.shape
+    turned = sets[0] > 1 and math.prod(shape[2:]) < _SHORT
+    if turned:
+        x, sets = _turned(x), (1, shape[1], 1)
     x = np.ascontiguousarray(x)
     c, s = x.shape[1], sets[1]
     y = np.empty(x.shape, np.float32)
@@ -133,11 +138,23 @@ def _rows_norm(x: Any, sets: tuple, weight: Any, bias: Any, eps: float, given: A
     arguments = x.reshape(-1), y.reshape(-1), mean, var, given is not None, _ones(weight, c), shift
     in_parts(lambda r: _rows_forward(*arguments, *numbers, r.start, r.stop), runs(s, max(1, _PART * s // x.size)))
     count = None if given is not None else sets[0] * sets[2] * math.prod(x.shape[2:])
-    return y, (sets, x, weight, bias is not None, eps, mean, var, count)
+    y = _back(y, shape) if turned else y
+    return y, (sets, x, weight, bias is not None, eps, shape if turned else None, mean, var, count)
+
+
+def _turned(x: np.ndarray) -> np.ndarray:
+    """(N, C, *) -> (1, C, N *): the elements of a channel side by side."""
+    return np.ascontiguousarray(x.swapaxes(0, 1)).reshape(1, x.shape[1], -1)
+
+
+def _back(x: np.ndarray, shape: tuple) -> np.ndarray:
+    """The inverse of `_turned`."""
+    return np.ascontiguousarray(x.reshape(shape[1], shape[0], *shape[2:]).swapaxes(0, 1))
 
 
 def _rows_norm_backward(dy: Any, cache: Any, want_x: bool, want_weight: bool, want_bias: bool) -> Any:
-    sets, x, weight, has_bias, eps, mean, var, count = cache
+    sets, x, weight, has_bias, eps, shape, mean, var, count = cache
+    dy = dy if shape is None else _turned(dy)
     n, c = x.shape[:2]
     want_weight, want_bias = want_weight and weight is not None, want_bias and has_bias
     d, flat = np.ascontiguousarray(dy).reshape(-1), x.reshape(-1)
@@ -156,6 +173,8 @@ def _rows_norm_backward(dy: Any, cache: Any, want_x: bool, want_weight: bool, wa
             _rows_backward(d, flat, mean, var, *numbers, *sums, dx.reshape(-1), r.start, r.stop)
 
     in_parts(work, parts)
+    if dx is not None and shape is not None:
+        dx = _back(dx, shape)
     dweight = dbias = None
     if want_weight:
         r = (1.0 / np.sqrt(var + np.float32(eps))).astype(np.float32)
