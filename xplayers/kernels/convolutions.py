@@ -28,8 +28,8 @@ def supports(x: Any, weight: Any, bias: Any = None, *rest: Any, **named: Any) ->
     )
 
 
-def register(means: str, sums: Sums, rule: str, special: Special | None = None, special_backward: Any = None) -> None:
-    """Makes the six twins of a means. `special` is asked first for a conv2d, with a backward of its own."""
+def register(means: str, sums: Sums, rule: str, special: Special | None = None) -> None:
+    """Makes the six twins of a means. `special` is asked first for a convolution; its backward leads its cache."""
     ways = (
         ("conv", agnostic.conv_forward_by, agnostic.conv_backward_by),
         ("conv_transpose", agnostic.conv_transpose_forward_by, agnostic.conv_transpose_backward_by),
@@ -37,7 +37,7 @@ def register(means: str, sums: Sums, rule: str, special: Special | None = None, 
     for name, forward_by, backward_by in ways:
         for n in (1, 2, 3):
             reference = getattr(agnostic, f"{name}{n}d_forward")
-            first = special if name == "conv" and n == 2 else None
+            first = special if name == "conv" else None
             _register(
                 means,
                 reference,
@@ -45,7 +45,6 @@ def register(means: str, sums: Sums, rule: str, special: Special | None = None, 
                 functools.partial(backward_by, sums),
                 rule,
                 first,
-                special_backward,
             )
 
 
@@ -56,7 +55,6 @@ def _register(
     backward_by: Special,
     rule: str,
     special: Special | None,
-    special_backward: Any,
 ) -> None:
     order = list(inspect.signature(reference).parameters)
     defaults = [p.default for p in inspect.signature(reference).parameters.values()]
@@ -64,7 +62,7 @@ def _register(
     def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         by_special, *cache = cache
         if by_special:
-            return special_backward(dy, tuple(cache), wanted=wanted)
+            return by_special(dy, tuple(cache), wanted=wanted)
         return backward_by(dy, tuple(cache), wanted)
 
     @kernel("numpy", reference, backward, supports, means=means, rule=rule)
@@ -78,6 +76,6 @@ def _register(
         if special is not None:
             answer = special(*arguments)
             if answer is not NotImplemented:
-                return answer[0], (True, *answer[1])
+                return answer
         y, cache = forward_by(*arguments)
-        return y, (False, *cache)
+        return y, (None, *cache)
