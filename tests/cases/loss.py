@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import xplayers as xpl
-from tests.cases import Bad, Case, Fault, Function, f32, integers, positive, probabilities, values
+from tests.cases import Bad, Case, Fault, Function, f32, floats, integers, positive, probabilities, values
 
 _ignoring = values(np.array([1, -100, 0, 3, -100]))
 _signs = lambda *shape: values(np.sign(np.random.default_rng(7).standard_normal(shape)))  # noqa: E731
@@ -879,5 +879,24 @@ FAULTS = [
         "self.shortlist_size - 1 + place",
         "self.shortlist_size",
         "AdaptiveLogSoftmaxWithLoss",
+    ),
+]
+
+_NUMPY = {"numpy": "left to the agnostic code"}
+TWINS = [
+    *(
+        Function("cross_entropy", {"x": shape, "target": target}, kwargs, skip=_NUMPY)
+        for shape, target, kwargs in (
+            ((7, 5), integers((7,), 5), {}),
+            ((90, 1003), integers((90,), 1003), {"reduction": "sum"}),
+            ((7, 5), integers((7,), 5), {"reduction": "none", "ignore_index": 3}),
+            ((1, 1), integers((1,), 1), {}),
+            (floats(6, 9, scale=1e3), integers((6,), 9), {"ignore_index": 2}),
+        )
+    ),
+    *(
+        Function(name, {"x": shape}, {"dim": dim}, skip=_NUMPY)
+        for name in ("softmax", "log_softmax")
+        for shape, dim in (((7, 5), 1), ((3, 4, 33), -1), ((200, 701), 1), ((9,), 0), (floats(5, 17, scale=1e3), 1))
     ),
 ]

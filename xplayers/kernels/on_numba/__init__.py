@@ -3,4 +3,5 @@
 from . import convolution as convolution
 from . import normalization as normalization
 from . import recurrent as recurrent
+from . import softmax as softmax
 from . import update as update
