@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import xplayers as xpl
-from tests.cases import Bad, Case, Fault, Function, f32, integers, values
+from tests.cases import Bad, Case, Fault, Function, f32, floats, integers, values
 
 _KINKS = [-6.0, -3.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 3.0, 6.0]
 _FAR = [-1e4, -100.0, -30.0, -20.0, -9.0, 9.0, 20.0, 30.0, 100.0, 1e4]
@@ -294,4 +294,49 @@ FAULTS = [
     Fault("softmax.softmin_backward", "-dx", "dx", "Softmin"),
     Fault("layers.activation._Activation.forward", "record(tape, self, cache)", "record(tape, self, (x,))", "Sigmoid"),
     Fault("layers.activation.PReLU.backward", "weight=dweight", "weight=dweight * 2.0", "PReLU"),
+]
+
+_EDGES = values(
+    np.array([*_KINKS, *_FAR, 1e-30, -1e-30, 88.0, -88.0, 103.0, -103.0, 16.9, -16.9, 5.5, -5.5], np.float32)
+)
+
+TWINS = [
+    row
+    for name in (
+        "celu",
+        "elu",
+        "gelu",
+        "hardsigmoid",
+        "hardswish",
+        "hardtanh",
+        "leaky_relu",
+        "logsigmoid",
+        "mish",
+        "relu",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "softplus",
+        "softsign",
+        "tanh",
+    )
+    for row in (
+        Function(name, {"x": floats(3, 5, 7, scale=3.0)}),
+        Function(name, {"x": _EDGES}),
+        Function(name, {"x": floats(70_001, scale=4.0)}),
+    )
+] + [
+    Function("celu", {"x": floats(1000)}, {"alpha": 0.3}),
+    Function("elu", {"x": floats(1000)}, {"alpha": -0.3}),
+    Function("gelu", {"x": floats(1000, scale=3.0)}, {"approximate": "tanh"}),
+    Function("gelu", {"x": _EDGES}, {"approximate": "tanh"}),
+    Function("hardtanh", {"x": floats(1000)}, {"min_val": -0.5, "max_val": 2.0}),
+    Function("leaky_relu", {"x": floats(1000)}, {"negative_slope": 1.5}),
+    Function("leaky_relu", {"x": floats(1000)}, {"negative_slope": 0}),
+    Function("leaky_relu", {"x": floats(1000)}, {"negative_slope": -0.2}),
+    Function("relu", {"x": floats(600_000)}),
+    Function("softplus", {"x": floats(1000, scale=9.0)}, {"beta": 2.0, "threshold": 17.0}),
+    Function("softplus", {"x": floats(1000, scale=9.0)}, {"beta": -0.5}),
+    Function("silu", {"x": values([0.5])}),
 ]

@@ -354,7 +354,7 @@ def hardswish_backward(x):
     """0 where x <= -3, x/3 + 1/2 where -3 < x < 3, 1 where x >= 3."""
     xp = array_namespace(x)
     inside = xp.astype((x > -3) & (x < 3), x.dtype)
-    return inside * (x / 3.0 + 0.5) + xp.astype(x >= 3, x.dtype)
+    return inside * (clip(x, -3.0, 3.0) / 3.0 + 0.5) + xp.astype(x >= 3, x.dtype)  # no infinity times 0
 
 
 hardswish = answer_of(hardswish_forward)

@@ -1,4 +1,5 @@
 """Twins for NumPy arrays with NumPy alone: the same mathematics in blocks that fit the cache, written in place."""
 
+from . import activation as activation
 from . import convolution as convolution
 from . import update as update

@@ -1,0 +1,429 @@
+"""Activations in blocks that stay in the cache, each written in place, over threads.
+
+One driver walks over the blocks; a row of the table gives the few operations on one block of the forward and of the
+backward. They exploit what NumPy does quickly and avoid what it does slowly: `where` on signs that change at random,
+expm1 and log1p (an element at a time), scipy's erf. Declined are half precision, arrays too small to repay the calls,
+and what is one operation already (relu, relu6, hardtanh: the agnostic functions run at the memory's speed).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import xplayers.functional.activation as F
+from xplayers.functional.pair import wants
+
+from ..approximations import NORMAL
+from ..registry import kernel, worth
+from ..threads import in_parts, runs
+
+_LEAST = {True: 1 << 13, False: 1 << 17}  # elements, of heavy and of light functions: below, calls cost what is saved
+_BLOCK = 1 << 18  # elements: two threads that call NumPy more often wait for one another instead, at 50 us a time
+_WORTH_THREADS = {True: 1 << 17, False: 1 << 19}  # elements, of heavy and of light functions
+
+_RULE = {True: "{}, 8192 elements and more", False: "{}, 131072 elements and more"}
+
+
+def blocks(n: int, heavy: bool) -> list[slice]:
+    """0 ... n in equal blocks, an even number of them where threads are worth it."""
+    return runs(n, n if n < _WORTH_THREADS[heavy] else -(-n // (2 * -(-n // (2 * _BLOCK)))))
+
+
+def over_blocks(function: Callable, arrays: tuple, out: Any, spare: int, heavy: bool, constants: tuple) -> Any:
+    """out = function of arrays of its shape, block by block: `function(*blocks, out, *spare blocks, *constants)`."""
+    flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
+    to = out.reshape(-1)
+    parts = blocks(out.size, heavy)
+    idle: list = []  # spare blocks that no thread works in
+
+    def work(part: slice) -> None:
+        size = part.stop - part.start
+        try:
+            space = idle.pop()
+        except IndexError:
+            space = [np.empty(parts[0].stop, out.dtype) for _ in range(spare)]
+        with np.errstate(all="ignore"):  # an e^x that overflows on its way to 1 / (1 + e^x) = 0 is meant
+            function(*(a[part] for a in flat), to[part], *(s[:size] for s in space), *constants)
+        idle.append(space)
+
+    in_parts(work, parts)
+    return out
+
+
+def pair(
+    reference: Callable,
+    forward: Callable,
+    backward: Callable,
+    *,
+    keeps: str = "x",
+    spare: tuple[int, int] = (0, 0),
+    heavy: bool = False,
+    constants: Callable[..., tuple | None] = lambda: (),
+    floats: str = "fd",
+    rule: str = "",
+) -> None:
+    """Registers the twin of an activation.
+
+    `forward(x, out, *spare, *constants)` and `backward(kept, dy, out, *spare, *constants)` work on blocks; kept is
+    x or y as `keeps` says. `constants` takes the arguments after x to numbers, None where they are declined.
+    """
+
+    def numbers(x: Any, args: tuple, kwargs: dict) -> tuple | None:
+        if type(x) is not np.ndarray or x.dtype.char not in floats:
+            return None
+        try:
+            given = constants(*args, **kwargs)
+        except TypeError:  # arguments that there are not: the reference says so
+            return None
+        return given if given is None or all(type(c) in (float, int, tuple) for c in given) else None
+
+    def twin(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(x, np.ndarray) or not worth(x.size, _LEAST[heavy]):
+            return NotImplemented
+        given = numbers(x, args, kwargs)
+        if given is None:
+            return NotImplemented
+        x = np.ascontiguousarray(x).reshape(x.shape)
+        y = over_blocks(forward, (x,), np.empty(x.shape, x.dtype), spare[0], heavy, given)
+        return y, (x if keeps == "x" else y, *given)
+
+    def twin_backward(dy: Any, cache: tuple, *, wanted: tuple | None = None) -> Any:
+        (want_x,) = wants(wanted, 1)
+        if not want_x:
+            return None
+        kept, *given = cache
+        if type(dy) is not np.ndarray or dy.dtype != kept.dtype or dy.shape != kept.shape:
+            return dy * twin_backward(np.ones_like(kept), cache)  # of another shape or dtype: as NumPy multiplies them
+        return over_blocks(backward, (kept, dy), np.empty(kept.shape, kept.dtype), spare[1], heavy, tuple(given))
+
+    def supports(x: Any, *args: Any, **kwargs: Any) -> bool:
+        return numbers(x, args, kwargs) is not None
+
+    twin.__doc__ = f"`{reference.__name__}` in blocks, each written in place."
+    said = _RULE[heavy].format("float32 and float64" if floats == "fd" else "float32")
+    kernel("numpy", reference, twin_backward, supports, rule=rule + said)(twin)
+
+
+# -- straight lines: a comparison gives bytes, which are copied into floats and multiplied, twice as fast as mixed --
+
+
+def _between(kept: Any, dy: Any, out: Any, low: float, high: float) -> None:
+    """dy where low < kept < high."""
+    inside = np.greater(kept, low)
+    np.bitwise_and(inside, np.less(kept, high), out=inside)
+    np.copyto(out, inside)
+    np.multiply(out, dy, out=out)
+
+
+def _two_slopes(x: Any, out: Any, t: Any, negative: float) -> None:
+    """1 where x > 0, `negative` where not."""
+    np.copyto(out, np.greater(x, 0.0))
+    np.subtract(1.0, out, out=t)
+    np.multiply(t, negative, out=t)
+    np.add(out, t, out=out)
+
+
+def _leaky(x: Any, out: Any, t: Any, negative: float) -> None:
+    _two_slopes(x, out, t, negative)
+    np.multiply(out, x, out=out)
+
+
+def _leaky_backward(x: Any, dy: Any, out: Any, t: Any, negative: float) -> None:
+    _two_slopes(x, out, t, negative)
+    np.multiply(out, dy, out=out)
+
+
+def _hardsigmoid(x: Any, out: Any) -> None:
+    np.add(x, 3.0, out=out)
+    np.clip(out, 0.0, 6.0, out=out)
+    np.divide(out, 6.0, out=out)
+
+
+def _hardsigmoid_backward(x: Any, dy: Any, out: Any) -> None:
+    _between(x, dy, out, -3.0, 3.0)
+    np.divide(out, 6.0, out=out)
+
+
+def _hardswish(x: Any, out: Any) -> None:
+    np.add(x, 3.0, out=out)
+    np.clip(out, 0.0, 6.0, out=out)
+    np.multiply(out, x, out=out)
+    np.divide(out, 6.0, out=out)
+
+
+def _hardswish_backward(x: Any, dy: Any, out: Any, t: Any) -> None:
+    np.clip(x, -3.0, 3.0, out=t)
+    np.divide(t, 3.0, out=t)
+    np.add(t, 0.5, out=t)
+    _between(x, t, out, -3.0, 3.0)
+    np.add(out, np.greater_equal(x, 3.0), out=out)
+    np.multiply(out, dy, out=out)
+
+
+def _softsign(x: Any, out: Any) -> None:
+    np.abs(x, out=out)
+    np.add(out, 1.0, out=out)
+    np.divide(x, out, out=out)
+
+
+def _softsign_backward(x: Any, dy: Any, out: Any) -> None:
+    np.abs(x, out=out)
+    np.add(out, 1.0, out=out)
+    np.multiply(out, out, out=out)
+    np.divide(dy, out, out=out)
+
+
+pair(
+    F.leaky_relu_forward, _leaky, _leaky_backward, spare=(1, 1), constants=lambda negative_slope=0.01: (negative_slope,)
+)
+pair(F.hardsigmoid_forward, _hardsigmoid, _hardsigmoid_backward)
+pair(F.hardswish_forward, _hardswish, _hardswish_backward, spare=(0, 1))
+pair(F.softsign_forward, _softsign, _softsign_backward)
+
+
+# -- sigmoids --
+
+
+def _sigmoid(x: Any, out: Any) -> None:
+    """1 / (1 + e^-x): where e^-x overflows the answer is below the smallest float."""
+    np.negative(x, out=out)
+    np.exp(out, out=out)
+    np.add(out, 1.0, out=out)
+    np.divide(1.0, out, out=out)
+
+
+def _sigmoid_backward(y: Any, dy: Any, out: Any) -> None:
+    np.subtract(1.0, y, out=out)
+    np.multiply(out, y, out=out)
+    np.multiply(out, dy, out=out)
+
+
+def _tanh(x: Any, out: Any) -> None:
+    np.tanh(x, out=out)
+
+
+def _tanh_backward(y: Any, dy: Any, out: Any) -> None:
+    np.multiply(y, y, out=out)
+    np.subtract(1.0, out, out=out)
+    np.multiply(out, dy, out=out)
+
+
+def _log1p_of_exp(x: Any, out: Any, t: Any, u: Any) -> None:
+    """log(1 + e^-|x|): of u = 1 + e the logarithm, and (e - (u - 1)) / u for what rounding has taken from u."""
+    np.abs(x, out=t)
+    np.negative(t, out=t)
+    np.exp(t, out=t)  # e <= 1
+    np.add(t, 1.0, out=u)
+    np.log(u, out=out)
+    np.subtract(t, u, out=t)  # e - u + 1 is exact in this order too, as u - e is nearly 1
+    np.add(t, 1.0, out=t)
+    np.divide(t, u, out=t)
+    np.add(out, t, out=out)
+
+
+def _softplus(x: Any, out: Any, t: Any, u: Any, z: Any, beta: float) -> None:
+    np.multiply(x, beta, out=z)
+    _log1p_of_exp(z, out, t, u)
+    np.clip(z, 0.0, math.inf, out=z)
+    np.add(out, z, out=out)
+    np.divide(out, beta, out=out)
+
+
+def _softplus_backward(x: Any, dy: Any, out: Any, beta: float) -> None:
+    np.multiply(x, beta, out=out)
+    _sigmoid(out, out)
+    np.multiply(out, dy, out=out)
+
+
+def _softplus_constants(beta: float = 1.0, threshold: float = 20.0) -> tuple | None:
+    return (beta,) if beta and threshold >= 17.0 else None  # from there on x and softplus are the same float32
+
+
+def _logsigmoid(x: Any, out: Any, t: Any, u: Any) -> None:
+    _log1p_of_exp(x, out, t, u)
+    np.clip(x, -math.inf, 0.0, out=t)
+    np.subtract(t, out, out=out)
+
+
+def _logsigmoid_backward(x: Any, dy: Any, out: Any) -> None:
+    np.exp(x, out=out)
+    np.add(out, 1.0, out=out)
+    np.divide(dy, out, out=out)
+
+
+pair(F.sigmoid_forward, _sigmoid, _sigmoid_backward, keeps="y", heavy=True)
+pair(F.tanh_forward, _tanh, _tanh_backward, keeps="y", heavy=True)
+pair(F.logsigmoid_forward, _logsigmoid, _logsigmoid_backward, spare=(2, 0), heavy=True)
+pair(
+    F.softplus_forward,
+    _softplus,
+    _softplus_backward,
+    spare=(3, 0),
+    heavy=True,
+    constants=_softplus_constants,
+    floats="f",
+    rule="threshold >= 17, ",
+)
+
+
+# -- gates: x times something between 0 and 1 --
+
+
+def _silu(x: Any, out: Any) -> None:
+    np.negative(x, out=out)
+    np.exp(out, out=out)
+    np.add(out, 1.0, out=out)
+    np.divide(x, out, out=out)
+
+
+def _gate_backward(x: Any, dy: Any, s: Any, t: Any) -> None:
+    """dy s (1 + x (1 - s)), s in place of it."""
+    np.subtract(1.0, s, out=t)
+    np.multiply(t, x, out=t)
+    np.add(t, 1.0, out=t)
+    np.multiply(s, t, out=s)
+    np.multiply(s, dy, out=s)
+
+
+def _silu_backward(x: Any, dy: Any, out: Any, t: Any) -> None:
+    _sigmoid(x, out)
+    _gate_backward(x, dy, out, t)
+
+
+def _exponent(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
+    """-x P(x^2)."""
+    np.multiply(x, x, out=t)
+    np.multiply(t, -coefficients[-1], out=out)
+    for c in coefficients[-2:0:-1]:
+        np.subtract(out, c, out=out)
+        np.multiply(out, t, out=out)
+    np.subtract(out, coefficients[0], out=out)
+    np.multiply(out, x, out=out)
+
+
+def _gelu(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
+    """x / (1 + e^(-x P(x^2))): with the one P it is the normal distribution's Phi, with the other its tanh form."""
+    _exponent(x, out, t, coefficients)
+    np.exp(out, out=out)
+    np.add(out, 1.0, out=out)
+    np.divide(x, out, out=out)
+
+
+def _gelu_backward(x: Any, dy: Any, out: Any, t: Any, u: Any, coefficients: tuple) -> None:
+    _exponent(x, out, t, coefficients)
+    np.exp(out, out=out)
+    np.add(out, 1.0, out=out)
+    np.divide(1.0, out, out=out)  # Phi
+    if coefficients is NORMAL:  # Phi + x e^(-x^2 / 2) / sqrt(2 pi)
+        np.multiply(t, -0.5, out=t)
+        np.exp(t, out=t)
+        np.multiply(t, 1.0 / math.sqrt(2.0 * math.pi), out=t)
+    else:  # Phi + x Phi (1 - Phi) (P(x^2) + 2 x^2 P'(x^2)), P linear
+        np.multiply(t, 3.0 * coefficients[1], out=t)
+        np.add(t, coefficients[0], out=t)
+        np.multiply(t, out, out=t)
+        np.subtract(1.0, out, out=u)
+        np.multiply(t, u, out=t)
+    np.multiply(t, x, out=t)
+    np.add(out, t, out=out)
+    np.multiply(out, dy, out=out)
+
+
+_SLOPE = 2.0 * math.sqrt(2.0 / math.pi)  # (1 + tanh(z)) / 2 = 1 / (1 + e^(-2 z))
+_BY_TANH = (_SLOPE, 0.044715 * _SLOPE)
+
+
+def _gelu_constants(approximate: str = "none") -> tuple | None:
+    return {"none": (NORMAL,), "tanh": (_BY_TANH,)}.get(approximate)
+
+
+def _mish_terms(x: Any, w: Any, n: Any) -> None:
+    """w = e^x and n = w (w + 2): tanh(log(1 + w)) = n / (n + 2), which is 1 long before w^2 overflows."""
+    np.clip(x, -math.inf, 20.0, out=w)
+    np.exp(w, out=w)
+    np.add(w, 2.0, out=n)
+    np.multiply(n, w, out=n)
+
+
+def _mish(x: Any, out: Any, n: Any) -> None:
+    _mish_terms(x, out, n)
+    np.add(n, 2.0, out=out)
+    np.divide(n, out, out=out)
+    np.multiply(out, x, out=out)
+
+
+def _mish_backward(x: Any, dy: Any, out: Any, n: Any, t: Any) -> None:
+    """t + x (1 - t^2) w / (1 + w), with t as above."""
+    _mish_terms(x, out, n)
+    np.add(n, 2.0, out=t)
+    np.divide(n, t, out=t)
+    np.add(out, 1.0, out=n)
+    np.divide(out, n, out=out)
+    np.multiply(t, t, out=n)
+    np.subtract(1.0, n, out=n)
+    np.multiply(out, n, out=out)
+    np.multiply(out, x, out=out)
+    np.add(out, t, out=out)
+    np.multiply(out, dy, out=out)
+
+
+pair(F.silu_forward, _silu, _silu_backward, spare=(0, 1), heavy=True)
+pair(
+    F.gelu_forward,
+    _gelu,
+    _gelu_backward,
+    spare=(1, 2),
+    heavy=True,
+    constants=_gelu_constants,
+    floats="f",
+)
+pair(
+    F.mish_forward, _mish, _mish_backward, spare=(1, 2), heavy=True, floats="f", rule="float32, 8192 elements and more"
+)
+
+
+# -- exponential units --
+
+
+def _elu(x: Any, out: Any, t: Any, alpha: float, scale: float, rate: float) -> None:
+    """scale max(x, 0) + scale alpha (e^z - 1), z = rate min(x, 0), e^z - 1 = 2 t / (1 - t) with t = tanh(z / 2)."""
+    np.clip(x, -math.inf, 0.0, out=t)
+    np.multiply(t, 0.5 * rate, out=t)
+    np.tanh(t, out=t)
+    np.subtract(1.0, t, out=out)
+    np.multiply(t, 2.0 * scale * alpha, out=t)
+    np.divide(t, out, out=t)
+    np.clip(x, 0.0, math.inf, out=out)
+    np.multiply(out, scale, out=out)
+    np.add(out, t, out=out)
+
+
+def _elu_backward(x: Any, dy: Any, out: Any, t: Any, alpha: float, scale: float, rate: float) -> None:
+    """scale where x > 0, scale alpha rate e^(rate x) where not."""
+    np.clip(x, -math.inf, 0.0, out=t)
+    np.multiply(t, rate, out=t)
+    np.exp(t, out=t)  # 1 where x > 0
+    factor = scale * alpha * rate
+    np.multiply(t, factor, out=t)
+    np.copyto(out, np.greater(x, 0.0))
+    np.multiply(out, scale - factor, out=out)
+    np.add(out, t, out=out)
+    np.multiply(out, dy, out=out)
+
+
+def _celu_constants(alpha: float = 1.0) -> tuple | None:
+    return (alpha, 1.0, 1.0 / alpha) if alpha > 0 else None
+
+
+def _elu_constants(alpha: float = 1.0) -> tuple:
+    return alpha, 1.0, 1.0
+
+
+for _reference, _constants in (
+    (F.elu_forward, _elu_constants),
+    (F.celu_forward, _celu_constants),
+    (F.selu_forward, lambda: (F._SELU_ALPHA, F._SELU_SCALE, 1.0)),
+):
+    pair(_reference, _elu, _elu_backward, spare=(1, 1), heavy=True, constants=_constants)
