@@ -1,5 +1,6 @@
 """Twins for NumPy arrays compiled by numba, of the extra `fast`: loops that read and write each array once."""
 
+from . import activation as activation
 from . import convolution as convolution
 from . import normalization as normalization
 from . import recurrent as recurrent

@@ -1,0 +1,322 @@
+"""Activations in float32, compiled: a row of the table is a value and the slope that multiplies dy, of one number.
+
+Each loop reads and writes every array once, its exponentials a few multiplications in the processor's widest registers.
+Only other dtypes are declined: with no calls of NumPy in between, small arrays gain as well.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import xplayers.functional.activation as F
+from xplayers.functional.pair import wants
+
+from ..registry import kernel
+from ..threads import in_parts, runs
+from .compiling import compiled, scalar
+from .elementary import exp, expm1, normal, sigmoid, softplus, tanh
+
+__all__: list[str] = []
+
+_PART = 1 << 16  # numbers that are worth a thread
+_0, _1, _2, _3, _6, _HALF = (np.float32(v) for v in (0, 1, 2, 3, 6, 0.5))
+
+
+def _loops(value: Callable, slope: Callable) -> tuple[Callable, Callable]:
+    """The two loops of an activation; a and b are its constants, in float32."""
+
+    @compiled
+    def forward(x, y, a, b):
+        for i in range(y.size):
+            y[i] = value(x[i], a, b)
+
+    @compiled
+    def backward(kept, dy, dx, a, b):
+        for i in range(dx.size):
+            dx[i] = dy[i] * slope(kept[i], a, b)
+
+    return forward, backward
+
+
+def _activation(
+    reference: Any, value: Callable, slope: Callable, *, keeps: str = "x", constants: Callable[..., Any] = lambda: ()
+) -> None:
+    """Registers the twin of an activation; `constants` takes the arguments after x to numbers, None to decline."""
+    forward_loop, backward_loop = _loops(value, slope)
+
+    def numbers(args: tuple, kwargs: dict) -> tuple | None:
+        try:
+            given = constants(*args, **kwargs)
+        except TypeError:  # arguments that there are not: the reference says so
+            return None
+        if given is None or not all(isinstance(v, int | float) for v in given):
+            return None
+        return (*(np.float32(v) for v in given), _0, _0)[:2]
+
+    def supports(x: Any, *args: Any, **kwargs: Any) -> bool:
+        return x.dtype == np.float32 and numbers(args, kwargs) is not None
+
+    def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
+        kept, a, b = cache
+        (want_x,) = wants(wanted, 1)
+        if not want_x:
+            return None
+        if dy.shape != kept.shape or dy.dtype != np.float32:  # a number for a 0-d answer, say
+            dy = np.broadcast_to(np.asarray(dy, np.float32), kept.shape)
+        dx = np.empty(kept.shape, np.float32)
+        flat = kept.reshape(-1), np.ascontiguousarray(dy).reshape(-1), dx.reshape(-1)
+        in_parts(lambda r: backward_loop(*(t[r] for t in flat), a, b), runs(kept.size, _PART))
+        return dx
+
+    @kernel("numpy", reference, backward, supports, means="numba", rule="float32")
+    def forward(x: Any, *args: Any, **kwargs: Any) -> Any:
+        """One visit of every number."""
+        if x.dtype != np.float32:
+            return NotImplemented
+        given = numbers(args, kwargs)
+        if given is None:
+            return NotImplemented
+        x = np.ascontiguousarray(x).reshape(x.shape)
+        y = np.empty(x.shape, np.float32)
+        flat = x.reshape(-1), y.reshape(-1)
+        in_parts(lambda r: forward_loop(*(t[r] for t in flat), *given), runs(x.size, _PART))
+        return y, (x if keeps == "x" else y, *given)
+
+
+# -- straight lines --
+
+
+@scalar
+def _relu(x, a, b):
+    return _0 if x < _0 else x  # NaN stays
+
+
+@scalar
+def _relu_slope(y, a, b):
+    return _1 if y > _0 else _0
+
+
+_activation(F.relu_forward, _relu, _relu_slope, keeps="y")
+
+
+@scalar
+def _leaky_relu(x, a, b):
+    return x * (_1 if x > _0 else a)
+
+
+@scalar
+def _leaky_relu_slope(x, a, b):
+    return _1 if x > _0 else a
+
+
+_activation(
+    F.leaky_relu_forward, _leaky_relu, _leaky_relu_slope, constants=lambda negative_slope=0.01: (negative_slope,)
+)
+
+
+@scalar
+def _clipped(x, low, high):
+    x = low if x < low else x
+    return high if x > high else x
+
+
+@scalar
+def _clipped_slope(x, low, high):
+    return _1 if (x > low) & (x < high) else _0
+
+
+def _limits(min_val: float = -1.0, max_val: float = 1.0) -> tuple | None:
+    return (min_val, max_val) if min_val <= max_val else None
+
+
+_activation(F.hardtanh_forward, _clipped, _clipped_slope, constants=_limits)
+_activation(F.relu6_forward, _clipped, _clipped_slope, keeps="y", constants=lambda: (0.0, 6.0))
+
+
+@scalar
+def _hardswish(x, a, b):
+    return x * _clipped(x + _3, _0, _6) / _6
+
+
+@scalar
+def _hardswish_slope(x, a, b):
+    inside = _clipped(x, -_3, _3) / _3 + _HALF
+    inside = _0 if x <= -_3 else inside  # NaN stays
+    return _1 if x >= _3 else inside
+
+
+_activation(F.hardswish_forward, _hardswish, _hardswish_slope)
+
+
+@scalar
+def _hardsigmoid(x, a, b):
+    return _clipped(x + _3, _0, _6) / _6
+
+
+@scalar
+def _hardsigmoid_slope(x, a, b):
+    return _1 / _6 if (x > -_3) & (x < _3) else _0
+
+
+_activation(F.hardsigmoid_forward, _hardsigmoid, _hardsigmoid_slope)
+
+
+# -- sigmoids and gates --
+
+
+@scalar
+def _sigmoid(x, a, b):
+    return sigmoid(x)
+
+
+@scalar
+def _sigmoid_slope(y, a, b):
+    return y * (_1 - y)
+
+
+_activation(F.sigmoid_forward, _sigmoid, _sigmoid_slope, keeps="y")
+
+
+@scalar
+def _tanh(x, a, b):
+    return tanh(x)
+
+
+@scalar
+def _tanh_slope(y, a, b):
+    return _1 - y * y
+
+
+_activation(F.tanh_forward, _tanh, _tanh_slope, keeps="y")
+
+
+@scalar
+def _softplus(x, beta, threshold):
+    z = beta * x
+    return x if z > threshold else softplus(z) / beta
+
+
+@scalar
+def _softplus_slope(x, beta, threshold):
+    z = beta * x
+    return _1 if z > threshold else sigmoid(z)
+
+
+_activation(
+    F.softplus_forward, _softplus, _softplus_slope, constants=lambda beta=1.0, threshold=20.0: (beta, threshold)
+)
+
+
+@scalar
+def _logsigmoid(x, a, b):
+    return -softplus(-x)
+
+
+@scalar
+def _logsigmoid_slope(x, a, b):
+    return sigmoid(-x)
+
+
+_activation(F.logsigmoid_forward, _logsigmoid, _logsigmoid_slope)
+
+
+@scalar
+def _silu(x, a, b):
+    return x * sigmoid(x)
+
+
+@scalar
+def _silu_slope(x, a, b):
+    s = sigmoid(x)
+    return s * (_1 + x * (_1 - s))
+
+
+_activation(F.silu_forward, _silu, _silu_slope)
+
+_ROOT_2PI = np.float32(1 / math.sqrt(2 * math.pi))
+_SLOPE, _CUBIC = math.sqrt(2 / math.pi), 0.044715
+_LINE, _CURVE, _BEND = np.float32(_SLOPE), np.float32(_SLOPE * _CUBIC), np.float32(3 * _SLOPE * _CUBIC)
+
+
+@scalar
+def _gelu(x, by_tanh, b):
+    return x * normal(x)
+
+
+@scalar
+def _gelu_slope(x, by_tanh, b):
+    return normal(x) + x * (exp(-_HALF * x * x) * _ROOT_2PI)
+
+
+@scalar
+def _gelu_tanh(x, a, b):
+    return x * (_HALF + _HALF * tanh(x * (_LINE + _CURVE * (x * x))))
+
+
+@scalar
+def _gelu_tanh_slope(x, a, b):
+    phi = _HALF + _HALF * tanh(x * (_LINE + _CURVE * (x * x)))
+    return phi + _2 * phi * (_1 - phi) * (x * (_LINE + _BEND * (x * x)))
+
+
+_BY_ERF, _BY_TANH = _loops(_gelu, _gelu_slope), _loops(_gelu_tanh, _gelu_tanh_slope)
+
+
+def _gelu_supports(x: Any, approximate: str = "none") -> bool:
+    return x.dtype == np.float32 and approximate in ("none", "tanh")
+
+
+def _gelu_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
+    x, loops = cache
+    (want_x,) = wants(wanted, 1)
+    if not want_x:
+        return None
+    dx = np.empty(x.shape, np.float32)
+    flat = x.reshape(-1), np.ascontiguousarray(np.broadcast_to(dy, x.shape), np.float32).reshape(-1), dx.reshape(-1)
+    in_parts(lambda r: loops[1](*(t[r] for t in flat), _0, _0), runs(x.size, _PART))
+    return dx
+
+
+@kernel("numpy", F.gelu_forward, _gelu_backward, _gelu_supports, means="numba", rule="float32")
+def gelu_forward(x: Any, approximate: str = "none") -> Any:
+    """Its argument chooses between two loops, as no constant could."""
+    if not _gelu_supports(x, approximate):
+        return NotImplemented
+    loops = _BY_TANH if approximate == "tanh" else _BY_ERF
+    x = np.ascontiguousarray(x).reshape(x.shape)
+    y = np.empty(x.shape, np.float32)
+    flat = x.reshape(-1), y.reshape(-1)
+    in_parts(lambda r: loops[0](*(t[r] for t in flat), _0, _0), runs(x.size, _PART))
+    return y, (x, loops)
+
+
+@scalar
+def _mish(x, a, b):
+    return x * tanh(softplus(x))
+
+
+@scalar
+def _mish_slope(x, a, b):
+    t = tanh(softplus(x))
+    return t + x * ((_1 - t * t) * sigmoid(x))
+
+
+_activation(F.mish_forward, _mish, _mish_slope)
+
+
+# -- exponential units --
+
+
+@scalar
+def _elu(x, alpha, b):
+    return x if x > _0 else alpha * expm1(x)
+
+
+@scalar
+def _elu_slope(x, alpha, b):
+    return _1 if x > _0 else alpha * exp(x)
+
+
+_activation(F.elu_forward, _elu, _elu_slope, constants=lambda alpha=1.0: (alpha,))
