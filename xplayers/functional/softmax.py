@@ -88,13 +88,14 @@ def softmin_forward(x, dim=None, dtype=None):
     Twin: torch.nn.functional.softmin.
     Source: Bridle, Training stochastic model recognition algorithms as networks (1990).
     """
-    return softmax_forward(-x, dim, dtype)
+    y, cache = softmax_forward(-x, dim, dtype)
+    return y, (cache,)  # one item, so that it is not taken for a softmax's own
 
 
 @follows_cache
 def softmin_backward(dy, cache, *, wanted=None):
     """dy (*) -> dx (*): the gradient of `softmin_forward`."""
-    dx = softmax_backward(dy, cache, wanted=wanted)
+    dx = softmax_backward(dy, cache[0], wanted=wanted)
     return None if dx is None else -dx
 
 

@@ -16,12 +16,13 @@ from xplayers.functional.pair import wants
 from ..registry import kernel
 from ..threads import in_parts, runs
 from .compiling import compiled, scalar
-from .elementary import exp, expm1, normal, sigmoid, softplus, tanh
+from .elementary import decay, exp, expm1, normal, sigmoid, softplus_from, tanh
 
 __all__: list[str] = []
 
 _PART = 1 << 16  # numbers that are worth a thread
-_0, _1, _2, _3, _6, _HALF = (np.float32(v) for v in (0, 1, 2, 3, 6, 0.5))
+_BLOCK = 1 << 11  # numbers that stay in the nearest cache between two steps
+_0, _1, _2, _3, _6, _20, _HALF = (np.float32(v) for v in (0, 1, 2, 3, 6, 20, 0.5))
 
 
 def _loops(value: Callable, slope: Callable) -> tuple[Callable, Callable]:
@@ -40,11 +41,46 @@ def _loops(value: Callable, slope: Callable) -> tuple[Callable, Callable]:
     return forward, backward
 
 
+def _two_loops(first: Callable, second: Callable) -> tuple[Callable, Callable]:
+    """The same for value or slope in two steps, second(x, first(x)): in one, LLVM finds too much to vectorise."""
+
+    @compiled
+    def forward(x, y, a, b):
+        for start in range(0, y.size, _BLOCK):
+            part, out = x[start : start + _BLOCK], y[start : start + _BLOCK]
+            for i in range(out.size):
+                out[i] = first(part[i], a, b)
+            for i in range(out.size):
+                out[i] = second(part[i], out[i], a, b)
+
+    @compiled
+    def backward(kept, dy, dx, a, b):
+        for start in range(0, dx.size, _BLOCK):
+            part, d, out = kept[start : start + _BLOCK], dy[start : start + _BLOCK], dx[start : start + _BLOCK]
+            for i in range(out.size):
+                out[i] = first(part[i], a, b)
+            for i in range(out.size):
+                out[i] = d[i] * second(part[i], out[i], a, b)
+
+    return forward, backward
+
+
 def _activation(
-    reference: Any, value: Callable, slope: Callable, *, keeps: str = "x", constants: Callable[..., Any] = lambda: ()
+    reference: Any,
+    value: Callable,
+    slope: Callable,
+    *,
+    first: Callable | None = None,
+    keeps: str = "x",
+    constants: Callable[..., Any] = lambda: (),
 ) -> None:
-    """Registers the twin of an activation; `constants` takes the arguments after x to numbers, None to decline."""
-    forward_loop, backward_loop = _loops(value, slope)
+    """Registers the twin of an activation; `constants` takes the arguments after x to numbers, None to decline.
+
+    Where `first` is given, value is value(x, first(x)).
+    """
+    forward_loop, backward_loop = (
+        _loops(value, slope) if first is None else (_two_loops(first, value)[0], _loops(slope, slope)[1])
+    )
 
     def numbers(args: tuple, kwargs: dict) -> tuple | None:
         try:
@@ -193,9 +229,14 @@ _activation(F.tanh_forward, _tanh, _tanh_slope, keeps="y")
 
 
 @scalar
-def _softplus(x, beta, threshold):
+def _softplus_first(x, beta, threshold):
+    return decay(beta * x)
+
+
+@scalar
+def _softplus(x, e, beta, threshold):
     z = beta * x
-    return x if z > threshold else softplus(z) / beta
+    return x if z > threshold else softplus_from(z, e) / beta
 
 
 @scalar
@@ -205,13 +246,22 @@ def _softplus_slope(x, beta, threshold):
 
 
 _activation(
-    F.softplus_forward, _softplus, _softplus_slope, constants=lambda beta=1.0, threshold=20.0: (beta, threshold)
+    F.softplus_forward,
+    _softplus,
+    _softplus_slope,
+    first=_softplus_first,
+    constants=lambda beta=1.0, threshold=20.0: (beta, threshold),
 )
 
 
 @scalar
-def _logsigmoid(x, a, b):
-    return -softplus(-x)
+def _logsigmoid_first(x, a, b):
+    return decay(x)
+
+
+@scalar
+def _logsigmoid(x, e, a, b):
+    return -softplus_from(-x, e)
 
 
 @scalar
@@ -219,7 +269,7 @@ def _logsigmoid_slope(x, a, b):
     return sigmoid(-x)
 
 
-_activation(F.logsigmoid_forward, _logsigmoid, _logsigmoid_slope)
+_activation(F.logsigmoid_forward, _logsigmoid, _logsigmoid_slope, first=_logsigmoid_first)
 
 
 @scalar
@@ -241,13 +291,18 @@ _LINE, _CURVE, _BEND = np.float32(_SLOPE), np.float32(_SLOPE * _CUBIC), np.float
 
 
 @scalar
-def _gelu(x, by_tanh, b):
+def _gelu(x, a, b):
     return x * normal(x)
 
 
 @scalar
-def _gelu_slope(x, by_tanh, b):
-    return normal(x) + x * (exp(-_HALF * x * x) * _ROOT_2PI)
+def _gelu_density(x, a, b):
+    return exp(-_HALF * x * x) * _ROOT_2PI
+
+
+@scalar
+def _gelu_slope(x, density, a, b):
+    return normal(x) + x * density
 
 
 @scalar
@@ -261,7 +316,8 @@ def _gelu_tanh_slope(x, a, b):
     return phi + _2 * phi * (_1 - phi) * (x * (_LINE + _BEND * (x * x)))
 
 
-_BY_ERF, _BY_TANH = _loops(_gelu, _gelu_slope), _loops(_gelu_tanh, _gelu_tanh_slope)
+_BY_ERF = _loops(_gelu, _gelu)[0], _two_loops(_gelu_density, _gelu_slope)[1]
+_BY_TANH = _loops(_gelu_tanh, _gelu_tanh_slope)
 
 
 def _gelu_supports(x: Any, approximate: str = "none") -> bool:
@@ -293,14 +349,23 @@ def gelu_forward(x: Any, approximate: str = "none") -> Any:
 
 
 @scalar
+def _mish_power(x):
+    return exp(_20 if x > _20 else x)  # from 20 on tanh(log(1 + e^x)) is 1
+
+
+@scalar
 def _mish(x, a, b):
-    return x * tanh(softplus(x))
+    e = _mish_power(x)
+    n = e * (e + _2)  # tanh(log(1 + e^x)) is n / (n + 2)
+    return x * (n / (n + _2))
 
 
 @scalar
 def _mish_slope(x, a, b):
-    t = tanh(softplus(x))
-    return t + x * ((_1 - t * t) * sigmoid(x))
+    e = _mish_power(x)
+    n = e * (e + _2)
+    t = n / (n + _2)
+    return t + x * ((_1 - t * t) * (e / (_1 + e)))
 
 
 _activation(F.mish_forward, _mish, _mish_slope)

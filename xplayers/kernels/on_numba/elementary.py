@@ -14,7 +14,7 @@ from xplayers.kernels.approximations import ERF, EXP, LOG, NORMAL
 
 from .compiling import intrinsic, scalar
 
-__all__ = ["erf", "exp", "expm1", "log", "log1p", "normal", "sigmoid", "softplus", "tanh"]
+__all__ = ["decay", "erf", "exp", "expm1", "log", "log1p", "normal", "sigmoid", "softplus", "softplus_from", "tanh"]
 
 _0, _HALF, _1, _2 = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))
 _INF, _NAN = np.float32(math.inf), np.float32(math.nan)
@@ -174,9 +174,20 @@ def log1p(x):
 
 
 @scalar
+def decay(x):
+    """e^-|x|."""
+    return exp(-_magnitude(x))
+
+
+@scalar
 def softplus(x):
     """log(1 + e^x), to 2.5 units."""
-    e = exp(-_magnitude(x))
+    return softplus_from(x, decay(x))
+
+
+@scalar
+def softplus_from(x, e):
+    """`softplus` where e^-|x| is known: in one loop with it LLVM finds too much to vectorise."""
     u = _1 + e
     y = _log(u, _0) + (e - (u - _1)) / u
     return y + (_0 if x < _0 else x)
