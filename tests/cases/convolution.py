@@ -250,26 +250,22 @@ TWINS = [
     Function("conv2d", {"x": (2, 20, 121, 117), "weight": (24, 20, 3, 3), "bias": (24,)}, {"padding": 1}),
     Function("conv2d", {"x": (1, 24, 130, 130), "weight": (20, 24, 3, 3)}, {"padding": (0, 2)}),
     Function("conv2d", {"x": (2, 3, 4, 6), "weight": (3, 3, 3, 3)}, {"padding": 3}),
+    # plane by plane
+    _conv(2, (3, 6, 9, 7), (6, 1, 3, 3), (6,), padding=1, groups=6),
+    _conv(2, (2, 6, 9, 8), (12, 1, 3, 3), padding=1, stride=2, groups=6),
+    _conv(2, (3, 4, 11, 8), (4, 1, 5, 4), (4,), padding=(2, 1), stride=(2, 3), dilation=(1, 2), groups=4),
+    _conv(2, (3, 4, 11, 8), (8, 1, 2, 3), padding="same", dilation=(3, 2), groups=4),
+    _conv(2, (2, 4, 5, 5), (4, 1, 1, 1), (4,), stride=3, groups=4),
+    _conv(2, (33, 5, 20, 20), (5, 1, 7, 7), (5,), padding=3, groups=5),
+    _conv(2, (9, 40, 30, 31), (40, 1, 3, 3), (40,), padding=1, groups=40),
+    _conv(2, (1, 4, 3, 5), (4, 1, 3, 5), (4,), groups=4),
+    _conv(1, (3, 4, 11), (8, 1, 7), (8,), padding=4, stride=3, groups=4),
     *(
         replace(row, skip={"numpy": "left to the agnostic code, which is quicker"})
         for row in (
-            # plane by plane
-            _conv(2, (3, 6, 9, 7), (6, 1, 3, 3), (6,), padding=1, groups=6),
-            _conv(2, (2, 6, 9, 8), (12, 1, 3, 3), padding=1, stride=2, groups=6),
-            _conv(2, (3, 4, 11, 8), (4, 1, 5, 4), (4,), padding=(2, 1), stride=(2, 3), dilation=(1, 2), groups=4),
-            _conv(2, (3, 4, 11, 8), (8, 1, 2, 3), padding="same", dilation=(3, 2), groups=4),
-            _conv(2, (2, 4, 5, 5), (4, 1, 1, 1), (4,), stride=3, groups=4),
-            _conv(2, (33, 5, 20, 20), (5, 1, 7, 7), (5,), padding=3, groups=5),
             _conv(2, (3, 6, 11, 8), (9, 2, 4, 3), (9,), padding=2, stride=(2, 3), groups=3),
             _conv(2, (9, 1, 28, 28), (8, 1, 5, 5), (8,)),
-            _conv(2, (1, 4, 3, 5), (4, 1, 3, 5), (4,), groups=4),
-            _conv(1, (3, 4, 11), (8, 1, 7), (8,), padding=4, stride=3, groups=4),
             _conv(1, (3, 4, 40), (8, 4, 3), (8,), padding=1, dilation=2),
-        )
-    ),
-    *(
-        replace(row, skip={"numpy": "left to the agnostic code, which is quicker"})
-        for row in (
             Function(
                 "conv2d", {"x": (3, 4, 9, 10), "weight": (6, 2, 5, 3), "bias": (6,)}, {"groups": 2, "stride": (2, 1)}
             ),

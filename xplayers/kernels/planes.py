@@ -10,7 +10,8 @@ The numbers between the end of a row of y and the next row are no answers: they 
 are 0. What an infinity or NaN makes of them would spread: where a gradient is not finite throughout, the direct sums
 give it instead.
 
-This file is what the means share; the loops over planes are theirs, `loops.forward` and `loops.backward`.
+This file is what the means share; the loops over planes are theirs, `loops.forward` and `loops.backward`, and so is
+how many numbers of x or y a thread takes at a time, `loops.at_once`.
 """
 
 import itertools
@@ -26,8 +27,6 @@ from xplayers.functional.pooling import n_tuple
 from .threads import in_parts, runs
 
 __all__ = ["Plane", "conv", "conv_backward", "supports"]
-
-_PART = 1 << 16  # numbers of x or y in a part
 
 
 class Plane(NamedTuple):
@@ -97,7 +96,7 @@ def conv(loops: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, 
     y = np.empty((x.shape[0], w.shape[1], math.prod(plane.out)), x.dtype)
     b = np.zeros(w.shape[:2], x.dtype) if bias is None else np.ascontiguousarray(bias).reshape(w.shape[:2])
     with np.errstate(all="ignore"):
-        in_parts(lambda part: loops.forward(x, w, b, y, plane, part), _parts(x, y))
+        in_parts(lambda part: loops.forward(x, w, b, y, plane, part), _parts(x, y, loops.at_once))
     shape = given[0].shape[0], weight.shape[0], *plane.out[2 - n :]
     return y.reshape(shape), (loops, plane, *given)
 
@@ -108,7 +107,7 @@ def conv_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
     want_x, want_weight, want_bias = wants(wanted, 3)
     groups = geometry[-1]
     flat_x, flat_dy, w = _of_groups(x, groups), _of_groups(dy, groups), _taps(weight, groups, plane)
-    parts = _parts(flat_x, flat_dy)
+    parts = _parts(flat_x, flat_dy, loops.at_once)
     dx = np.empty_like(flat_x) if want_x else None
     dw = np.zeros((len(parts), *w.shape), x.dtype) if want_weight else None
 
@@ -142,10 +141,10 @@ def _taps(weight: np.ndarray, groups: int, plane: Plane) -> np.ndarray:
     return np.ascontiguousarray(weight.reshape(groups, o // groups, c, -1)[..., plane.order])
 
 
-def _parts(x: np.ndarray, y: np.ndarray) -> list[slice]:
+def _parts(x: np.ndarray, y: np.ndarray, at_once: int) -> list[slice]:
     """Runs of images' groups, at most 16: each has sums of the weight's gradient of its own."""
     count = x.shape[0]
-    return runs(count, max(1, -(-count // 16), _PART * count // max(x.size, y.size)))
+    return runs(count, max(1, -(-count // 16), at_once * count // max(x.size, y.size)))
 
 
 def _is_finite(x: np.ndarray | None) -> bool:

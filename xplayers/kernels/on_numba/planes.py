@@ -15,6 +15,8 @@ __all__ = ["LOOPS"]
 
 
 class _Loops:
+    at_once = 1 << 16
+
     @staticmethod
     def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, y: np.ndarray, plane: Plane, part: slice) -> None:
         """x (n, C, pixels), w (groups, O, C, taps), b (groups, O) -> y (n, O, pixels)."""
