@@ -177,7 +177,7 @@ def frozen(a):
 
 LAYOUTS = {
     "every other": lambda a: np.stack([a, a], axis=-1)[..., 0],
-    "fortran": np.asfortranarray,
+    "fortran": lambda a: np.asfortranarray(a) if a.ndim else a,
     "back to front": lambda a: a[::-1].copy()[::-1] if a.ndim else a,
     "unaligned": unaligned,
     "read-only": frozen,

@@ -193,3 +193,10 @@ FAULTS = [
     Fault("embedding._largest", "same & ", "", "EmbeddingBag"),
     Fault("layers.embedding.EmbeddingBag.backward", "return dsamples", "return None", "EmbeddingBag"),
 ]
+
+_NUMPY = {"numpy": "left to the agnostic code"}
+TWINS = [
+    Function("embedding", {"x": integers((5, 7), 9), "weight": (9, 6)}, skip=_NUMPY),
+    Function("embedding", {"x": integers((300,), 40), "weight": (40, 129)}, {"padding_idx": -3}, skip=_NUMPY),
+    Function("embedding", {"x": integers((), 4), "weight": (4, 3)}, {"padding_idx": 2}, skip=_NUMPY),
+]

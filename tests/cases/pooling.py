@@ -315,3 +315,17 @@ FAULTS = [
     Fault("layers.pooling._Pooling.backward", "tape.pop(self)", "tape.top().cache", "MaxPool1d"),
     Fault("layers.pooling._MaxUnpool.backward", "return dx", "return dx + 1", "MaxUnpool1d"),
 ]
+
+_NUMPY = {"numpy": "left to the agnostic code"}
+TWINS = [
+    Function(name, {"x": x}, kwargs, skip=_NUMPY)
+    for name, x, kwargs in (
+        ("max_pool1d", distinct(3, 4, 21), {"kernel_size": 4}),
+        ("max_pool1d", distinct(5, 9), {"kernel_size": 3, "stride": 1, "padding": 1, "ceil_mode": True}),
+        ("max_pool2d", distinct(3, 4, 9, 11), {"kernel_size": 2}),
+        ("max_pool2d", distinct(40, 30, 15, 14), {"kernel_size": 3, "stride": 2, "padding": 1}),
+        ("max_pool2d", distinct(2, 3, 9, 12), {"kernel_size": (3, 2), "stride": 1, "dilation": (2, 3)}),
+        ("max_pool2d", values(np.tile([0.0, 1.0, 1.0, 0.0, 1.0], (2, 1, 5, 2))), {"kernel_size": 3, "stride": 2}),
+        ("max_pool3d", distinct(2, 3, 5, 6, 7), {"kernel_size": 2, "padding": 1, "ceil_mode": True}),
+    )
+]

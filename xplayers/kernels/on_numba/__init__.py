@@ -2,7 +2,9 @@
 
 from . import activation as activation
 from . import convolution as convolution
+from . import embedding as embedding
 from . import normalization as normalization
+from . import pooling as pooling
 from . import recurrent as recurrent
 from . import softmax as softmax
 from . import update as update
