@@ -2,7 +2,7 @@
 
 python scripts/support.py                    runs the laws on every backend of this machine, then writes
 python scripts/support.py --from FILE ...    writes what runs of `./scripts/test --all --report-json FILE` have found:
-                                             one run, or several, each with backends of its own
+                                             one run, or several of other backends or other rows
 """
 
 import argparse
@@ -43,20 +43,22 @@ def measured() -> dict[str, Any]:
 
 
 def merged(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several reports as one: each backend as the report says that ran it, of two the one with more comparisons."""
-    best: dict[str, dict[str, Any]] = {}
-    chosen: dict[str, dict[str, Any]] = {}  # backend: the report that it is taken from
+    """Several reports as one: runs of other backends, or of other rows on the same ones, are added up."""
+    sums: dict[str, dict[str, Any]] = {}
+    support: dict[str, dict[str, Any]] = {}
     for report in reports:
         for row in report["backends"]:
-            name = row["backend"]
-            if name not in best or row.get("checks", 0) > best[name].get("checks", 0):
-                best[name], chosen[name] = row, report
-    support: dict[str, dict[str, Any]] = {}
-    for name, report in chosen.items():
-        for layer, held in report["support"].items():
-            if name in held:
-                support.setdefault(layer, {})[name] = held[name]
-    return {"backends": [best[b] for b in BACKENDS if b in best], "support": support}
+            held = sums.setdefault(row["backend"], {**row, "passed": 0, "failed": 0, "checks": 0, "worst": 0.0})
+            if row["not_run"] is None:
+                held |= {"version": row["version"], "not_run": None}
+            held |= {k: held[k] + row.get(k, 0) for k in ("passed", "failed", "checks")}
+            held["worst"] = max(held["worst"], row.get("worst", 0.0))
+        for layer, by_backend in report["support"].items():
+            for name, dtypes in by_backend.items():
+                cell = support.setdefault(layer, {}).setdefault(name, {})
+                for dtype, said in dtypes.items():
+                    cell[dtype] = max(cell.get(dtype, said), said, key=("passed", "left out", "failed").index)
+    return {"backends": [sums[b] for b in BACKENDS if b in sums], "support": support}
 
 
 def backends_table(result: dict[str, Any]) -> str:

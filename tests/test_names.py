@@ -1,9 +1,11 @@
 """Every public name of torch.nn and torch.nn.functional is ours, or stands among the exceptions with its reason."""
 
+import collections
 import inspect
 
 import pytest
 import torch
+from torch.testing._internal.common_modules import module_db
 
 import xplayers as xpl
 import xplayers.functional as F
@@ -147,3 +149,10 @@ def test_every_layer_is_in_the_table(name):
     found = [c for c in rows("LAYERS") if c.layer == name]
     assert len(found) >= 2, f"{name} has {len(found)} rows"
     assert inspect.getdoc(getattr(xpl, name)), "no docstring"
+
+
+def test_layers_that_torch_has_no_samples_of_have_three_rows():
+    counts = collections.Counter(case.layer for case in rows("LAYERS"))
+    sampled = {m.name.removeprefix("nn.") for m in module_db}
+    few = {name: n for name, n in counts.items() if n < (2 if name in sampled else 3)}
+    assert not few, f"layers with too few rows: {few}"

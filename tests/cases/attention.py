@@ -158,6 +158,7 @@ LAYERS = [
         skip=_KINK,
         **_deep("TransformerDecoder", _FIRST, **_FIRST),
     ),
+    Case("TransformerDecoder", ("unbatched",), inputs=((5, 8), (4, 8)), skip=_KINK, **_deep("TransformerDecoder", {})),
     Case("Transformer", (8, 2, 1, 2, 6, 0.0), inputs=(_SRC, _TGT), twin=_quiet, skip=_KINK),
     Case(
         "Transformer",

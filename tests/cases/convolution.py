@@ -46,8 +46,10 @@ LAYERS = [
     Case("ConvTranspose3d", (4, 2, 2), {"stride": 2, "groups": 2, "padding": 1}, inputs=((2, 4, 2, 3, 2),)),
     Case("Unfold", (2,), inputs=((2, 3, 4, 5),)),
     Case("Unfold", ((2, 3),), {"dilation": 2, "padding": (1, 2), "stride": (2, 1)}, inputs=((3, 5, 4),)),
+    Case("Unfold", (3, 1, 1, 2), inputs=((2, 2, 5, 6),)),
     Case("Fold", ((4, 5), 2), inputs=((2, 12, 12),)),
     Case("Fold", (6, 3), {"dilation": 2, "padding": 1, "stride": 2}, inputs=((2, 18, 4),)),
+    Case("Fold", ((4, 5), (2, 3)), {"stride": (1, 2)}, inputs=((12, 6),)),
 ]
 
 

@@ -26,17 +26,22 @@ def _dense(n_in, n_out):
 LAYERS = [
     Case("Affine", (4, 5), inputs=((3, 4),), twin=torch.nn.Linear),
     Case("Affine", (4, 5), {"bias": False}, inputs=((3, 4),), twin=torch.nn.Linear),
+    Case("Affine", (4, 1), inputs=((2, 3, 4),), twin=torch.nn.Linear),
     Case("Linear", (4, 5), inputs=((4,),)),
     Case("Linear", (4, 5), inputs=((2, 3, 4),)),
     Case("Linear", (3, 1), inputs=((1200, 3),)),
     Case("Dense", (12, 5), inputs=((2, 3, 4),), build=_dense, twin=_Dense),
     Case("Dense", (12, 5), inputs=((2, 12),), build=_dense, twin=_Dense),
+    Case("Dense", (4, 1), inputs=((3, 2, 1, 2),), build=_dense, twin=_Dense),
     Case("Identity", inputs=((2, 3),)),
     Case("Identity", (54,), {"unused": 0.1}, inputs=((2, 3, 4),)),
+    Case("Identity", inputs=((),)),
     Case("Flatten", inputs=((2, 3, 4),)),
     Case("Flatten", (0, 1), inputs=((2, 3, 4),)),
+    Case("Flatten", (1, -2), inputs=((2, 3, 4, 5),)),
     Case("Unflatten", (1, (2, 3)), inputs=((4, 6),)),
     Case("Unflatten", (-1, (-1, 3)), inputs=((4, 2, 6),)),
+    Case("Unflatten", (2, (2, 1, -1)), inputs=((3, 2, 8, 2),)),
 ]
 
 FUNCTIONS = [

@@ -452,6 +452,7 @@ LAYERS = [
         kwargs={"margin": 3.0, "p": 3.0, "eps": 1e-3, "swap": True, "reduction": "none"},
         inputs=((5, 3), (5, 3), (5, 3)),
     ),
+    Case("TripletMarginLoss", kwargs={"margin": 2.0, "reduction": "sum"}, inputs=((2, 4, 3), (2, 4, 3), (2, 4, 3))),
     Case("TripletMarginWithDistanceLoss", inputs=((5, 3), (5, 3), (5, 3))),
     Case(
         "TripletMarginWithDistanceLoss",
@@ -460,11 +461,15 @@ LAYERS = [
         build=lambda **kw: xpl.TripletMarginWithDistanceLoss(distance_function=xpl.PairwiseDistance(), **kw),
         twin=lambda **kw: torch.nn.TripletMarginWithDistanceLoss(distance_function=_Euclid(), **kw),
     ),
+    Case("TripletMarginWithDistanceLoss", kwargs={"margin": 3.0, "reduction": "sum"}, inputs=((4, 6), (4, 6), (4, 6))),
     Case("NLLLoss", inputs=((5, 4), integers((5,), 4))),
     Case("NLLLoss", kwargs={"reduction": "none", "ignore_index": 1}, inputs=((2, 3, 4, 2), integers((2, 4, 2), 3))),
     Case("NLLLoss", inputs=((5, 4), _ignoring), **_weighted("NLLLoss", weight=_ones(4))),
     Case("NLLLoss2d", inputs=((2, 3, 4, 2), integers((2, 4, 2), 3)), twin=torch.nn.NLLLoss),
     Case("NLLLoss2d", (None, 1), inputs=((2, 3, 4, 2), integers((2, 4, 2), 3)), twin=_nll2d),
+    Case(
+        "NLLLoss2d", kwargs={"reduction": "none"}, inputs=((1, 4, 2, 3), integers((1, 2, 3), 4)), twin=torch.nn.NLLLoss
+    ),
     Case("CrossEntropyLoss", inputs=((5, 4), integers((5,), 4))),
     Case("CrossEntropyLoss", inputs=((4,), values(2)), skip=_no_batch),
     Case("CrossEntropyLoss", inputs=((5, 4), probabilities(5, 4, axis=1))),
@@ -559,6 +564,7 @@ LAYERS = [
         inputs=((8,), values(5)),
         skip=_no_batch,
     ),
+    Case("AdaptiveLogSoftmaxWithLoss", (8, 6, [2]), {"div_value": 1.0}, ((4, 8), values([5, 2, 0, 1]))),
 ]
 
 

@@ -38,6 +38,7 @@ LAYERS = [
     Case("BatchNorm3d", (3,), {"affine": False, "momentum": 0.5}, inputs=((2, 3, 1, 2, 2),)),
     Case("SyncBatchNorm", (3,), inputs=((2, 3, 4, 5),), twin=_sync),
     Case("SyncBatchNorm", (3, 1e-3, None), {"reduce": _summed}, inputs=((2, 3, 4, 5),), twin=_sync),
+    Case("SyncBatchNorm", (5, 0.1, 0.5), inputs=((4, 5, 2, 3),), twin=_sync),
     Case("InstanceNorm1d", (3,), inputs=((2, 3, 5),)),
     Case("InstanceNorm1d", (3,), {"affine": True, "track_running_stats": True}, inputs=((3, 5),), skip=_NO_BATCH),
     Case("InstanceNorm1d", (3, 1e-3, 0.4, True, True), inputs=((2, 3, 5),)),

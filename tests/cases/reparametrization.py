@@ -59,6 +59,22 @@ LAYERS = [
         twin=_twice_in_torch("Linear", "bias", "weight"),
         skip=_ITERATES,
     ),
+    Case(
+        "both",
+        (3, 2),
+        inputs=((2, 5, 3),),
+        build=_twice("Linear", "bias", "weight"),
+        twin=_twice_in_torch("Linear", "bias", "weight"),
+        skip=_ITERATES,
+    ),
+    Case(
+        "both",
+        (6, 1),
+        inputs=((6,),),
+        build=_twice("Linear", "bias", "weight"),
+        twin=_twice_in_torch("Linear", "bias", "weight"),
+        skip={**_ITERATES, "batch": "it has none"},
+    ),
 ]
 
 

@@ -29,14 +29,19 @@ LAYERS = [
     Case("Upsample", ((9, 4),), {"mode": "area"}, (IMAGE,)),
     Case("UpsamplingNearest2d", ((9, 4),), inputs=(IMAGE,)),
     Case("UpsamplingNearest2d", (), {"scale_factor": 2}, (IMAGE,)),
+    Case("UpsamplingNearest2d", (), {"scale_factor": (0.5, 1.5)}, (IMAGE,)),
     Case("UpsamplingBilinear2d", ((9, 4),), inputs=(IMAGE,)),
     Case("UpsamplingBilinear2d", (), {"scale_factor": (2.0, 1.5)}, (IMAGE,)),
+    Case("UpsamplingBilinear2d", (3,), inputs=(IMAGE,)),
     Case("PixelShuffle", (2,), inputs=((2, 8, 3, 4),)),
     Case("PixelShuffle", (3,), inputs=((9, 2, 3),), skip={"batch": "channels come first"}),
+    Case("PixelShuffle", (1,), inputs=((2, 3, 4, 5),)),
     Case("PixelUnshuffle", (2,), inputs=((2, 3, 6, 4),)),
     Case("PixelUnshuffle", (3,), inputs=((2, 6, 3),)),
+    Case("PixelUnshuffle", (2,), inputs=((2, 1, 3, 4, 2),)),
     Case("ChannelShuffle", (2,), inputs=((2, 6, 3, 4),)),
     Case("ChannelShuffle", (3,), inputs=((2, 6, 5),)),
+    Case("ChannelShuffle", (4,), inputs=((3, 8, 2, 3),)),
 ]
 
 

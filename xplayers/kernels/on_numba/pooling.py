@@ -23,34 +23,43 @@ _PART = 1 << 15  # numbers that are worth a thread
 
 
 @compiled
+def _inside(start, step, taps, size):
+    """Which taps of a window that starts there see the image: first, past the last."""
+    first, last = 0, taps
+    if start < 0:
+        first = min(taps, (step - 1 - start) // step)
+    if start + (taps - 1) * step >= size:
+        last = max(first, (size - 1 - start) // step + 1)
+    return first, last
+
+
+@compiled
 def _scan(x, y, at, sizes, kernels, strides, paddings, dilations, counts, first, last):
     """x, y and at are flat: planes of `sizes` and of `counts`."""
     depth, height, width = sizes
+    _, _, kw = kernels
+    sw, pw, dw = strides[2], paddings[2], dilations[2]
     area, o = depth * height * width, first * counts[0] * counts[1] * counts[2]
     for plane in range(first, last):
-        origin = plane * area
+        image = x[plane * area : (plane + 1) * area]
         for d in range(counts[0]):
+            z0 = d * strides[0] - paddings[0]
+            i0, i1 = _inside(z0, dilations[0], kernels[0], depth)
             for h in range(counts[1]):
+                y0 = h * strides[1] - paddings[1]
+                j0, j1 = _inside(y0, dilations[1], kernels[1], height)
                 for w in range(counts[2]):
-                    z0, y0 = d * strides[0] - paddings[0], h * strides[1] - paddings[1]
-                    x0 = w * strides[2] - paddings[2]
+                    x0 = w * sw - pw
+                    k0, k1 = _inside(x0, dw, kw, width)
                     best, place = np.float32(-np.inf), -1
-                    for i in range(kernels[0]):
-                        z = z0 + i * dilations[0]
-                        if z < 0 or z >= depth:
-                            continue
-                        for j in range(kernels[1]):
-                            v = y0 + j * dilations[1]
-                            if v < 0 or v >= height:
-                                continue
-                            row = (z * height + v) * width
-                            for k in range(kernels[2]):
-                                u = x0 + k * dilations[2]
-                                if u < 0 or u >= width:
-                                    continue
-                                value = x[origin + row + u]
-                                if place < 0 or value > best or value != value:
-                                    best, place = value, row + u
+                    for i in range(i0, i1):
+                        for j in range(j0, j1):
+                            row = ((z0 + i * dilations[0]) * height + y0 + j * dilations[1]) * width + x0
+                            for k in range(k0, k1):
+                                value, here = image[row + k * dw], row + k * dw
+                                take = (value > best) | (value != value) | (place < 0)
+                                best = value if take else best  # two choices in place of a branch, which no
+                                place = here if take else place  # processor foresees
                     y[o], at[o] = best, place
                     o += 1
 
