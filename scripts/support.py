@@ -63,7 +63,7 @@ def merged(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 def backends_table(result: dict[str, Any]) -> str:
     lines = [
-        "| backend | version | rows | comparisons | worst error, as a share of its tolerance |",
+        "| backend | version | tests | comparisons | worst error, as a share of its tolerance |",
         "|---|---|---|---|---|",
     ]
     for row in result["backends"]:

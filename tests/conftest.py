@@ -110,8 +110,8 @@ def pytest_runtest_logreport(report):
     # with pytest-xdist this runs in the controller, with the properties that the workers sent
     properties = dict(report.user_properties)
     name = properties.get("backend")
-    if name is None or (report.when != "call" and report.passed):
-        return
+    if name not in _config.stash[_ROWS] or (report.when != "call" and report.passed):
+        return  # no backend's, or that of none that can run
     row = _config.stash[_ROWS][name]
     row[report.outcome] += 1
     for key, value in report.user_properties:
