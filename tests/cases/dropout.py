@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import xplayers as xpl
-from tests.cases import Bad, Case, Fault, Function, f32, values
+from tests.cases import Bad, Case, Fault, Function, f32, masks, values
 
 KINDS = {  # layer: function, two shapes
     "Dropout": ("dropout", (3, 4), (2, 3, 4)),
@@ -100,4 +100,9 @@ FAULTS = [
         "dropout.alpha_dropout_backward", "return dropout_backward(dy", "return dropout_backward(-dy", "AlphaDropout"
     ),
     Fault("layers.dropout.Dropout.forward", "self.training", "True", "Dropout3d(0.5"),
+]
+
+TWINS = [
+    Function("dropout", {"x": (7, 3, 11), "mask": masks(7, 3, 11)}, {"p": 0.3}),
+    Function("dropout", {"x": (70_001,), "mask": masks(70_001)}, {"p": 0.9}),
 ]

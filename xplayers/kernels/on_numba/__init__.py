@@ -2,6 +2,7 @@
 
 from . import activation as activation
 from . import convolution as convolution
+from . import dropout as dropout
 from . import embedding as embedding
 from . import normalization as normalization
 from . import pooling as pooling

@@ -2,4 +2,5 @@
 
 from . import activation as activation
 from . import convolution as convolution
+from . import normalization as normalization
 from . import update as update
