@@ -223,7 +223,7 @@ FAULTS = [
         "Conv1d(3,4,4",
     ),
     Fault("convolution._fold", "add_windows(", "-add_windows(", "Fold"),
-    Fault("arrays.windows.add_windows", ".add(", ".set(", "Fold"),
+    Fault("arrays.windows.add_windows", ", w[", ", 0.5 * w[", "Fold"),
     Fault("layers.convolution._Convolution.backward", "weight=dweight", "weight=dweight * 2.0", "Conv2d"),
     Fault(
         "layers.convolution._Convolution.backward", "F.pad_backward(dx, rim)", "F.pad_backward(dx * 0.5, rim)", "Conv2d"

@@ -58,7 +58,7 @@ BAD_CALLS = [
 FAULTS = [
     Fault("padding.pad_forward", "value or 0", "0", "ConstantPad"),
     Fault("padding.pad_backward", "_negated(pairs)", "[(-b, -a) for a, b in pairs]", "ZeroPad"),
-    Fault("padding._fold_back", ".add(", ".set(", "ReflectionPad"),
+    Fault("padding._fold_back", "add_at(dx, ", "put_at(dx, ", "ReflectionPad"),
     Fault(
         "padding._fold_back",
         "xp.asarray(dy[_along(axis, a, a + n)], copy=True)",
