@@ -20,6 +20,8 @@ from xplayers.arrays import find_step
 from xplayers.errors import refusal
 from xplayers.functional.pair import Maker, find_twin
 
+from .cards import lacks_card, lacks_cudnn
+
 __all__ = ["kernel", "precision", "status", "use_kernels", "worth"]
 
 _MODES = ("auto", "off", "require")
@@ -48,6 +50,11 @@ _MEANS: dict[str, tuple[_Means, ...]] = {
     "numpy": (
         _Means("numba", "xplayers.kernels.on_numba", _lacks("numba", _FAST)),
         _Means("numpy", "xplayers.kernels.on_numpy", lambda: None),
+    ),
+    "cupy": (
+        _Means("cudnn", "xplayers.kernels.on_cudnn", lacks_cudnn),
+        _Means("cuda", "xplayers.kernels.on_cuda", lacks_card),
+        _Means("cupy", "xplayers.kernels.on_cupy", lacks_card),
     ),
 }
 
@@ -221,7 +228,7 @@ def _twins(reference: Callable[..., Any], kind: type) -> tuple[_Twin, ...] | Non
     library = _library_of(kind)
     load(library)
     if _mode() == "require":
-        _refuse_absent("a call")
+        _refuse_absent("a call", library)
     return _state.twins.get((library, reference), ())
 
 
@@ -246,9 +253,10 @@ def _ask(twins: tuple[_Twin, ...], args: tuple, kwargs: dict) -> tuple[Any, Any]
 find_twin.twins, find_twin.ask = _twins, _ask
 
 
-def _refuse_absent(where: str) -> None:
-    if _state.absent:
-        why = "; ".join(f"{means}: {reason}" for means, reason in _state.absent.items())
+def _refuse_absent(where: str, library: str) -> None:
+    absent = {m.name: _state.absent[m.name] for m in _MEANS.get(library, ()) if m.name in _state.absent}
+    if absent:
+        why = "; ".join(f"{means}: {reason}" for means, reason in absent.items())
         raise RuntimeError(f"{where}: kernels are required and cannot be loaded: {why}")
 
 
@@ -285,16 +293,17 @@ def use_kernels(mode: str | None = None, *, without: tuple[str, ...] = (), preci
         _one_of("use_kernels", "precision", precision, _PRECISIONS)
     if mode == "require":
         load("numpy")
-        _refuse_absent("use_kernels")
+        _refuse_absent("use_kernels", "numpy")
     return _scoped(mode, tuple(without), precision)
 
 
 def status() -> dict[str, Any]:
     """The mode, every kernel with its rule and how often it answered and declined, and why a means is absent.
 
-    Kernels of a library stand here once its first array has been met; `load` does so before.
+    What each library lacks is found out here, and where it lacks nothing its kernels are loaded.
     """
-    load("numpy")
+    for library in _MEANS:
+        load(library)
     twins: list[Any] = [t for held in _state.twins.values() for t in held]
     twins += _state.updates
     return {

@@ -1,0 +1,1 @@
+"""Twins for CuPy arrays in CUDA C++: reductions and passes that neither a library nor `cupy.fuse` does in one visit."""

@@ -1,0 +1,1 @@
+"""Twins for CuPy arrays with CuPy alone: elementwise chains fused into one kernel, batched products on cuBLAS."""
