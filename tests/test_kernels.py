@@ -156,6 +156,22 @@ def test_absent_means_are_named_and_required_ones_are_an_error(monkeypatch):
         xpl.use_kernels("require")
 
 
+@pytest.mark.parametrize("name", ["ReLU", "LeakyReLU", "GELU", "Tanh", "Softplus"])
+@pytest.mark.parametrize("without", [(), ("numba",)], ids=["numba", "numpy"])
+def test_a_number_is_a_dy_where_the_answer_is_0d(name, without):
+    layer = getattr(xpl, name)()
+    x, found = np.asarray(0.5, np.float32), []
+    for mode in ("off", "auto", "require"):
+        with xpl.use_kernels(mode, without=without):
+            xpl.manual_seed(0)
+            tape = xpl.Tape()
+            layer.forward(x, tape=tape)
+            found.append(layer.backward(1.0, tape=tape))
+    for dx in found:
+        assert dx.shape == () and dx.dtype == np.float32
+        np.testing.assert_allclose(dx, found[0], rtol=1e-6)
+
+
 def test_only_accelerable_functions_take_a_twin():
     with pytest.raises(ValueError, match="accelerable"):
         kernel("numpy", F.flatten_forward, None)

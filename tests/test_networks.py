@@ -103,9 +103,10 @@ def test_eight_threads_use_one_network(build):
     net, x, _ = build(7)
     net.eval()  # no dropout, and the statistics stand still
     parts = [x[i : i + 4] for i in range(0, 8, 4)] * 4
-    wanted, tape = [], xpl.Tape()
+    wanted = []
     for part in parts:
-        y = net.forward(part, tape=(tape := xpl.Tape()))
+        tape = xpl.Tape()
+        y = net.forward(part, tape=tape)
         net.backward(np.ones_like(y), tape=tape, input_grad=False)
         wanted.append(y)
     sums = {k: g.copy() for k, g in net.grads.items()}

@@ -6,7 +6,6 @@ import threading
 import pytest
 
 from xplayers.kernels import set_threads, threads, use_kernels
-from xplayers.kernels import threads as how_many
 from xplayers.kernels.threads import in_parts, one_blas_thread, runs
 
 
@@ -93,7 +92,7 @@ def test_runs_cover_without_overlap_and_do_not_depend_on_threads():
 
 
 def test_numbers_of_threads_are_checked():
-    assert how_many() == 4
+    assert threads() == 4
     for wrong in (0, -1, 1.5, True, "2"):
         with pytest.raises(ValueError, match="set_threads"):
             set_threads(wrong)

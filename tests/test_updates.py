@@ -100,7 +100,7 @@ def frozen(x):
 
 @pytest.mark.parametrize("means", MEANS)
 @pytest.mark.parametrize("change", [np.asfortranarray, frozen, lambda x: np.stack([x, x], -1)[..., 0]])
-def test_what_cannot_be_written_flat_is_left_alone(means, change):
+def test_arrays_of_any_layout_are_stepped(means, change):
     with xpl.use_kernels("off"):
         expected, _ = stepped("Adam", {})
     with alone(means):

@@ -51,8 +51,10 @@ class Side:
 def ours(row: Row, state: dict[str, Any] | None = None, kernels: str = "numpy") -> Side:
     """Our side, with torch's initial values where they are given, and the kernels of a configuration."""
     build = {Case: our_layer, OptimizerStep: our_optimizer, Step: our_step}[type(row)]
-    side = build(row, state)
-    side.scope = lambda: xpl.use_kernels(**KERNELS[kernels])
+    scope = lambda: xpl.use_kernels(**KERNELS[kernels])  # noqa: E731
+    with scope():  # building calls the layer once, which would load numba
+        side = build(row, state)
+    side.scope = scope
     return side
 
 

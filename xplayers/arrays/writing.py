@@ -8,7 +8,7 @@ import array_api_extra as xpx
 
 from .namespace import Array, array_namespace, convert, device, is_read_only, is_traced
 
-__all__ = ["add_at", "add_to", "at_home", "find_step", "put_at", "scale_by", "without_history"]
+__all__ = ["add_at", "add_to", "at_home", "find_step", "put_at", "scale_by", "without_history", "writable"]
 
 
 def add_to(x: Array, y: Array) -> Array:
@@ -50,6 +50,11 @@ def add_at(x: Array, index: Any, values: Array) -> Array:
         x[index] += values
         return x
     return xpx.at(x)[index].add(values)
+
+
+def writable(x: Array) -> Array:
+    """x itself, or a copy of it where its library writes into arrays and this one is read-only."""
+    return x.copy() if type(x).__module__ in _WRITABLE and is_read_only(x) else x
 
 
 def at_home(x: Array, like: Array, dtype: object) -> Array:

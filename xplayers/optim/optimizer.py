@@ -18,6 +18,7 @@ from xplayers.arrays import (
     is_array,
     to_numpy,
     without_history,
+    writable,
 )
 from xplayers.errors import refusal
 from xplayers.layers import Layer
@@ -84,7 +85,10 @@ class Optimizer:
         for options, slots in ready:
             items = []
             for slot, dx in slots:
-                x = without_history(slot.value)
+                held = without_history(slot.value)
+                x = writable(held)  # so that every step of it goes one way
+                if x is not held:
+                    slot.layer.put(slot.name, x)
                 state = self._state_for(slot.key, x, accumulator(x))
                 state["step"] += 1
                 items.append((x, without_history(dx), state, slot))

@@ -25,24 +25,30 @@ _BLOCK = 1 << 11  # numbers that stay in the nearest cache between two steps
 _0, _1, _2, _3, _6, _20, _HALF = (np.float32(v) for v in (0, 1, 2, 3, 6, 20, 0.5))
 
 
-def _loops(value: Callable, slope: Callable) -> tuple[Callable, Callable]:
-    """The two loops of an activation; a and b are its constants, in float32."""
+def _value_loop(value: Callable) -> Callable:
+    """y = value(x); a and b are an activation's constants, in float32."""
 
     @compiled
     def forward(x, y, a, b):
         for i in range(y.size):
             y[i] = value(x[i], a, b)
 
+    return forward
+
+
+def _slope_loop(slope: Callable) -> Callable:
+    """dx = dy * slope(kept), of what the forward kept: x or y."""
+
     @compiled
     def backward(kept, dy, dx, a, b):
         for i in range(dx.size):
             dx[i] = dy[i] * slope(kept[i], a, b)
 
-    return forward, backward
+    return backward
 
 
-def _two_loops(first: Callable, second: Callable) -> tuple[Callable, Callable]:
-    """The same for value or slope in two steps, second(x, first(x)): in one, LLVM finds too much to vectorise."""
+def _value_loop_of_two(first: Callable, second: Callable) -> Callable:
+    """y = second(x, first(x)), in two steps: in one, LLVM finds too much to vectorise."""
 
     @compiled
     def forward(x, y, a, b):
@@ -53,6 +59,12 @@ def _two_loops(first: Callable, second: Callable) -> tuple[Callable, Callable]:
             for i in range(out.size):
                 out[i] = second(part[i], out[i], a, b)
 
+    return forward
+
+
+def _slope_loop_of_two(first: Callable, second: Callable) -> Callable:
+    """dx = dy * second(kept, first(kept)), in two steps as well."""
+
     @compiled
     def backward(kept, dy, dx, a, b):
         for start in range(0, dx.size, _BLOCK):
@@ -62,7 +74,47 @@ def _two_loops(first: Callable, second: Callable) -> tuple[Callable, Callable]:
             for i in range(out.size):
                 out[i] = d[i] * second(part[i], out[i], a, b)
 
-    return forward, backward
+    return backward
+
+
+def _register(reference: Any, way: Callable[..., tuple | None], keeps: str = "x") -> None:
+    """Registers the twin of an activation.
+
+    `way` takes the arguments after x to a forward loop, a backward loop and two constants, to None where it declines.
+    """
+
+    def found(args: tuple, kwargs: dict) -> tuple | None:
+        try:
+            return way(*args, **kwargs)
+        except TypeError:  # arguments that there are not: the reference says so
+            return None
+
+    def supports(x: Any, *args: Any, **kwargs: Any) -> bool:
+        return x.dtype == np.float32 and found(args, kwargs) is not None
+
+    def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
+        kept, loop, *constants = cache
+        (want_x,) = wants(wanted, 1)
+        if not want_x:
+            return None
+        dy = np.broadcast_to(np.asarray(dy, np.float32), kept.shape)  # a number is a dy where the answer is 0-d
+        dx = np.empty(kept.shape, np.float32)
+        flat = kept.reshape(-1), np.ascontiguousarray(dy).reshape(-1), dx.reshape(-1)
+        in_parts(lambda r: loop(*(t[r] for t in flat), *constants), runs(kept.size, _PART))
+        return dx
+
+    @kernel("numpy", reference, backward, supports, means="numba", rule="float32")
+    def forward(x: Any, *args: Any, **kwargs: Any) -> Any:
+        """One visit of every number."""
+        given = found(args, kwargs) if x.dtype == np.float32 else None
+        if given is None:
+            return NotImplemented
+        loop, back, *constants = given
+        x = np.ascontiguousarray(x).reshape(x.shape)
+        y = np.empty(x.shape, np.float32)
+        flat = x.reshape(-1), y.reshape(-1)
+        in_parts(lambda r: loop(*(t[r] for t in flat), *constants), runs(x.size, _PART))
+        return y, (x if keeps == "x" else y, back, *constants)
 
 
 def _activation(
@@ -74,51 +126,19 @@ def _activation(
     keeps: str = "x",
     constants: Callable[..., Any] = lambda: (),
 ) -> None:
-    """Registers the twin of an activation; `constants` takes the arguments after x to numbers, None to decline.
+    """A row: the value, the slope, and the constants that the arguments after x come to, None to decline.
 
-    Where `first` is given, value is value(x, first(x)).
+    Where `first` is given, the value is value(x, first(x)).
     """
-    forward_loop, backward_loop = (
-        _loops(value, slope) if first is None else (_two_loops(first, value)[0], _loops(slope, slope)[1])
-    )
+    loops = _value_loop(value) if first is None else _value_loop_of_two(first, value), _slope_loop(slope)
 
-    def numbers(args: tuple, kwargs: dict) -> tuple | None:
-        try:
-            given = constants(*args, **kwargs)
-        except TypeError:  # arguments that there are not: the reference says so
-            return None
+    def way(*args: Any, **kwargs: Any) -> tuple | None:
+        given = constants(*args, **kwargs)
         if given is None or not all(isinstance(v, int | float) for v in given):
             return None
-        return (*(np.float32(v) for v in given), _0, _0)[:2]
+        return (*loops, *(np.float32(v) for v in given), _0, _0)[:4]
 
-    def supports(x: Any, *args: Any, **kwargs: Any) -> bool:
-        return x.dtype == np.float32 and numbers(args, kwargs) is not None
-
-    def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-        kept, a, b = cache
-        (want_x,) = wants(wanted, 1)
-        if not want_x:
-            return None
-        if dy.shape != kept.shape or dy.dtype != np.float32:  # a number for a 0-d answer, say
-            dy = np.broadcast_to(np.asarray(dy, np.float32), kept.shape)
-        dx = np.empty(kept.shape, np.float32)
-        flat = kept.reshape(-1), np.ascontiguousarray(dy).reshape(-1), dx.reshape(-1)
-        in_parts(lambda r: backward_loop(*(t[r] for t in flat), a, b), runs(kept.size, _PART))
-        return dx
-
-    @kernel("numpy", reference, backward, supports, means="numba", rule="float32")
-    def forward(x: Any, *args: Any, **kwargs: Any) -> Any:
-        """One visit of every number."""
-        if x.dtype != np.float32:
-            return NotImplemented
-        given = numbers(args, kwargs)
-        if given is None:
-            return NotImplemented
-        x = np.ascontiguousarray(x).reshape(x.shape)
-        y = np.empty(x.shape, np.float32)
-        flat = x.reshape(-1), y.reshape(-1)
-        in_parts(lambda r: forward_loop(*(t[r] for t in flat), *given), runs(x.size, _PART))
-        return y, (x if keeps == "x" else y, *given)
+    _register(reference, way, keeps)
 
 
 # -- straight lines --
@@ -316,36 +336,11 @@ def _gelu_tanh_slope(x, a, b):
     return phi + _2 * phi * (_1 - phi) * (x * (_LINE + _BEND * (x * x)))
 
 
-_BY_ERF = _loops(_gelu, _gelu)[0], _two_loops(_gelu_density, _gelu_slope)[1]
-_BY_TANH = _loops(_gelu_tanh, _gelu_tanh_slope)
-
-
-def _gelu_supports(x: Any, approximate: str = "none") -> bool:
-    return x.dtype == np.float32 and approximate in ("none", "tanh")
-
-
-def _gelu_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    x, loops = cache
-    (want_x,) = wants(wanted, 1)
-    if not want_x:
-        return None
-    dx = np.empty(x.shape, np.float32)
-    flat = x.reshape(-1), np.ascontiguousarray(np.broadcast_to(dy, x.shape), np.float32).reshape(-1), dx.reshape(-1)
-    in_parts(lambda r: loops[1](*(t[r] for t in flat), _0, _0), runs(x.size, _PART))
-    return dx
-
-
-@kernel("numpy", F.gelu_forward, _gelu_backward, _gelu_supports, means="numba", rule="float32")
-def gelu_forward(x: Any, approximate: str = "none") -> Any:
-    """Its argument chooses between two loops, as no constant could."""
-    if not _gelu_supports(x, approximate):
-        return NotImplemented
-    loops = _BY_TANH if approximate == "tanh" else _BY_ERF
-    x = np.ascontiguousarray(x).reshape(x.shape)
-    y = np.empty(x.shape, np.float32)
-    flat = x.reshape(-1), y.reshape(-1)
-    in_parts(lambda r: loops[0](*(t[r] for t in flat), _0, _0), runs(x.size, _PART))
-    return y, (x, loops)
+_GELU = {  # the argument chooses between loops, as no constant could
+    "none": (_value_loop(_gelu), _slope_loop_of_two(_gelu_density, _gelu_slope), _0, _0),
+    "tanh": (_value_loop(_gelu_tanh), _slope_loop(_gelu_tanh_slope), _0, _0),
+}
+_register(F.gelu_forward, lambda approximate="none": _GELU.get(approximate))
 
 
 @scalar
