@@ -53,6 +53,7 @@ FUNCTIONS = [
     Function("vector_norm", {"x": _SOME_ZEROS}, {"p": 1.0, "dim": 1}, twin=_norm),
     Function("vector_norm", {"x": _SOME_ZEROS}, {"p": 0.5, "dim": 1}, twin=_norm),
     Function("vector_norm", {"x": _SOME_ZEROS}, {"p": 0.0, "dim": 0}, twin=_norm),
+    Function("vector_norm", {"x": values([[math.inf, 2.0, 1.0]])}, {"p": -0.5, "dim": 1}, twin=_norm),
     Function("vector_norm", {"x": values([[2.0, -2.0, 1.0]])}, {"p": math.inf, "dim": 1}, twin=_norm),
     Function("vector_norm", {"x": (3, 4)}, {"p": -math.inf, "dim": 0}, twin=_norm),
     Function("bilinear", {"input1": (5, 3), "input2": (5, 2), "weight": (4, 3, 2), "bias": (4,)}),

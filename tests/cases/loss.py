@@ -1,5 +1,7 @@
 """Rows for the losses."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -274,6 +276,8 @@ FUNCTIONS = [
     ),
     Function("multilabel_margin_loss", {"x": (4,), "target": values([1, -1, 0, 2])}, {"reduction": "sum"}),
     Function("multilabel_margin_loss", {"x": (4,), "target": values([1, -1, 0, 2])}, {"reduction": "none"}),
+    Function("multilabel_margin_loss", {"x": values([-math.inf, 1.0, 2.0]), "target": values([1, 0, -1])}),
+    Function("multilabel_margin_loss", {"x": values([math.inf, 1.0, 2.0]), "target": values([1, 0, -1])}),
     Function("margin_ranking_loss", {"input1": (5,), "input2": (5,), "target": _signs(5)}),
     Function(
         "margin_ranking_loss",

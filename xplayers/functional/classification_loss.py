@@ -250,8 +250,10 @@ def _pair_margins(x, hot):
     xp = array_namespace(x)
     labelled = xp.max(hot, axis=-2, keepdims=True)  # (N, 1, C)
     listed = xp.max(hot, axis=-1, keepdims=True)  # (N, C, 1)
-    at_label = total(hot * x[..., None, :], axis=-1, keepdims=True)  # (N, C, 1)
-    return listed * (1.0 - labelled) * xp.clip(1.0 - at_label + x[..., None, :], 0.0, math.inf)
+    rows, nothing = x[..., None, :], xp.zeros_like(hot)  # chosen, not multiplied: 0 times an infinity is none
+    at_label = total(xp.where(hot > 0, rows, nothing), axis=-1, keepdims=True)  # (N, C, 1)
+    margins = xp.clip(1.0 - at_label + xp.where(labelled == 0, rows, nothing), 0.0, math.inf)
+    return xp.where((listed > 0) & (labelled == 0), margins, nothing)
 
 
 def multilabel_margin_loss_forward(x, target, reduction="mean"):

@@ -77,7 +77,7 @@ def vector_norm_forward(x, p=2.0, dim=None, keepdim=False):
     else:
         # by the largest, so that no power leaves the range
         top = xp.max(a, axis=axes, keepdims=True) if p > 0 else xp.min(a, axis=axes, keepdims=True)
-        unit = _fill(top, top == 0, 1.0)
+        unit = _fill(top, (top == 0) | xp.isinf(top), 1.0)
         norm = top * total((a / unit) ** p, axis=axes, keepdims=True) ** (1.0 / p)
     shape = norm.shape
     if not keepdim:
