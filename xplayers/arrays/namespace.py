@@ -23,6 +23,7 @@ __all__ = [
     "is_integer",
     "is_read_only",
     "is_traced",
+    "know",
     "leaves",
     "like",
     "namespace_of_module",
@@ -70,6 +71,11 @@ def _namespace_of_type(x: Any) -> Any:
         raise TypeError(f"got {type(x).__name__}, expected an array. Mend: pass an array, as np.asarray(x) makes one")
     xp = _BY_TYPE[type(x)] = aac.array_namespace(x)
     return xp
+
+
+def know(kind: type, xp: Any) -> None:
+    """Makes a type known whose objects stand for arrays while a function is traced, and the namespace they share."""
+    _BY_TYPE[kind] = xp
 
 
 def _library(xp: Any) -> str:

@@ -1,0 +1,206 @@
+"""The fused kernels of CuPy without a card: fuse traces the dtypes that are expected, and the numbers are right.
+
+`cupy.fuse` calls a function as it is where no array is CuPy's, so whole twins run on NumPy's arrays by the checks of
+test_twins.py; and the C++ that fuse writes is compiled by a host's compiler and compared as well.
+"""
+
+import ctypes
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+import xplayers.functional as F
+from tests.cases import Function, rows
+from tests.test_twins import (  # noqa: F401  (their tests are run here too)
+    Bench,
+    test_an_empty_batch,
+    test_each_gradient_alone,
+    test_float64_has_all_its_digits,
+    test_it_answers_and_is_as_exact,
+    test_layouts_do_not_matter,
+    test_nan_and_infinities_stay_what_they_are,
+)
+from xplayers.kernels import registry
+
+cupy = pytest.importorskip("cupy", reason="NOT RUN: CuPy is not installed")
+
+from cupy._core import fusion  # noqa: E402
+from cupy.cuda.memory import MemoryPointer, UnownedMemory  # noqa: E402
+
+from xplayers.kernels.on_cupy import activation, fusing  # noqa: E402
+
+
+def _taken_out():
+    """The twins, out of the registry: it is for a card to load them."""
+    held = registry._state.twins
+    found = [t for twins in held.values() for t in twins if t.name.startswith("cupy:")]
+    if not registry._MEANS["cupy"][2].loaded:
+        registry._state.twins = {k: tuple(t for t in v if t not in found) for k, v in held.items()}
+    return {t.name.partition(":")[2].removesuffix("_forward"): t for t in found}
+
+
+TWINS = _taken_out()
+ROWS = [row for row in rows("TWINS") if row.name in TWINS] + [
+    Function("tanhshrink", {"x": (5, 7)}),
+    Function("threshold", {"x": (5, 7)}, {"threshold": 0.3, "value": -2.0}),
+    Function("hardshrink", {"x": (5, 7)}, {"lambd": 0.4}),
+    Function("softshrink", {"x": (5, 7)}, {"lambd": 0.4}),
+]
+
+
+@pytest.fixture
+def on_host(monkeypatch):
+    """The twins answer for arrays of NumPy."""
+    twins = {("numpy", getattr(F, f"{name}_forward")): (twin,) for name, twin in TWINS.items()}
+    monkeypatch.setattr(registry._state, "twins", {**registry._state.twins, **twins})
+    for _, reference in twins:
+        reference.known.clear()
+    yield
+    for _, reference in twins:
+        reference.known.clear()
+
+
+@pytest.fixture(scope="module")
+def benches():
+    return {}
+
+
+@pytest.fixture
+def bench(request, benches, on_host):
+    key = str(request.param)
+    if key not in benches:
+        benches.clear()
+        benches[key] = Bench(request.param, "cupy")
+    return benches[key]
+
+
+def pytest_generate_tests(metafunc):
+    if "bench" in metafunc.fixturenames:
+        metafunc.parametrize("bench", [pytest.param(r, id=str(r)) for r in ROWS], indirect=True)
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_halves_are_rounded_once(bench, half):
+    """As near to the exact answer as rounding allows: the chain between is computed in float32."""
+    pytest.importorskip("ml_dtypes")
+    x = bench.arrays["x"].astype(half)
+    y, cache = bench.forward(x, **bench.row.kwargs)
+    dx = bench.backward(bench.dy.astype(half), cache)
+    exact, kept = bench.forward.reference(x.astype("f8"), **bench.row.kwargs)
+    slope = bench.backward.reference(bench.dy.astype(half).astype("f8"), kept)
+    eps = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[half]
+    floor = {"y": 0.1, "dx": 4.0 * np.abs(bench.dy) + 0.1}  # dx may come from the y that has been rounded
+    for name, got, expected in (("y", y, exact), ("dx", dx, slope)):
+        assert got.dtype.name == half
+        error = np.abs(got.astype("f8") - expected)
+        assert (error <= 1.1 * eps * np.maximum(np.abs(expected), floor[name])).all(), f"{name}: {error.max()}"
+
+
+# -- what fuse traces, on arrays that point to nothing --
+
+
+def fake(shape, dtype):
+    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = UnownedMemory(0x7F0000000000, nbytes, None, 0)
+    return cupy.ndarray(shape, dtype, memptr=MemoryPointer(memory, 0))
+
+
+def traced(function, *arrays):
+    """The kernel that fuse makes of a function, which nothing launches."""
+    history = fusion._FusionHistory()
+    fusion._thread_local.history, fusion._thread_local.is_old_fusing = history, True
+    try:
+        return history.get_fusion(function, arrays, "traced")[0]
+    finally:
+        fusion._thread_local.history, fusion._thread_local.is_old_fusing = None, False
+
+
+def both(row, dtype, shape=(4, 6)):
+    """Forward and backward of a row as traced kernels, and the layout of the cache between them."""
+    whole, back = (getattr(F, f"{row.name}_{half}").reference for half in ("forward", "backward"))
+    x = fake(shape, dtype)
+    made = fusing._Forward(whole, (), row.kwargs)
+    first = traced(made.kernel.func, x)
+    layout = tuple(part if type(part) is tuple else None for part in made.layout)
+    arrays = [x for part in layout if part is None]
+    return first, traced(fusing._backward(back, layout).func, x, *arrays), made.layout
+
+
+def parameters(kernel):
+    """Names and dtypes of what a kernel reads and of what it writes."""
+    arrays = [p for p in kernel.params if p.dtype is not None]
+    return [[(p.name, p.dtype) for p in arrays if p.is_const == const] for const in (True, False)]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_one_kernel_of_one_dtype(row, dtype):
+    for kernel in both(row, dtype)[:2]:
+        reads, writes = parameters(kernel)
+        assert {t.name for _, t in reads} == {dtype}
+        assert {t.name for _, t in writes} == {dtype}, "a constant has widened the answer"
+
+
+SHIM = """
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+using namespace std;
+#define __device__ static inline
+"""
+
+
+def function_of(name, kernel):
+    """A loop over flat arrays of float with a kernel's own text inside."""
+    (reads, writes), text = parameters(kernel), kernel.preamble.replace('#include "cupy/float16.cuh"', "")
+    given = ", ".join([*(f"const float* _{n}" for n, _ in reads), *(f"float* _{n}" for n, _ in writes), "long size"])
+    first = " ".join(
+        [*(f"const float {n} = _{n}[i];" for n, _ in reads), *(f"float& {n} = _{n}[i];" for n, _ in writes)]
+    )
+    loop = f"for (long i = 0; i < size; i++) {{ {first} {kernel.operation}; }}"
+    return f'namespace {name} {{ {text} }}\nextern "C" void run_{name}({given}) {{ using namespace {name}; {loop} }}\n'
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The forwards and backwards of all rows in one library."""
+    if not shutil.which("g++"):
+        pytest.skip("NOT RUN: g++ is not installed")
+    made = {str(row): both(row, "float32") for row in ROWS}
+    place = tmp_path_factory.mktemp("fused")
+    text = SHIM + "".join(function_of(f"k{i}_{j}", m[j]) for i, m in enumerate(made.values()) for j in range(2))
+    (place / "fused.cpp").write_text(text)
+    command = ["g++", "-O1", "-shared", "-fPIC", "-w", "-o", str(place / "fused.so"), str(place / "fused.cpp")]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(place / "fused.so")), {name: (i, m[2]) for i, (name, m) in enumerate(made.items())}, made
+
+
+def run(library, name, kernel, *arrays):
+    outputs = [np.empty_like(arrays[0]) for _ in parameters(kernel)[1]]
+    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*arrays, *outputs)]
+    getattr(library, f"run_{name}")(*pointers, ctypes.c_long(arrays[0].size))
+    return outputs
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_what_fuse_writes_computes_the_same(row, compiled):
+    library, places, made = compiled
+    (i, layout), (first, second, _) = places[str(row)], made[str(row)]
+    x = np.concatenate([np.linspace(-9, 9, 181), [0.0, -0.0, 60, -60, 1e4, -1e4, np.inf, -np.inf, np.nan]])
+    x, dy = x.astype(np.float32), np.linspace(-1, 2, 190).astype(np.float32)
+    outputs = run(library, f"k{i}_0", first, x)
+    kept = {"x": x, "y": outputs[0]}
+    arrays = [outputs[p] if type(p) is int else kept[p] for p in layout if type(p) is not tuple]
+    (dx,) = run(library, f"k{i}_1", second, dy, *arrays)
+    whole, back = (getattr(F, f"{row.name}_{half}").reference for half in ("forward", "backward"))
+    with np.errstate(all="ignore"):
+        y, cache = whole(x, **row.kwargs)
+        expected = back(dy, cache)
+    np.testing.assert_allclose(outputs[0], y, rtol=2e-6, atol=1e-6)  # 1/2 + tanh/2 cancels in GELU
+    np.testing.assert_allclose(dx, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_every_activation_has_rows():
+    assert set(activation.NAMES) <= {row.name for row in ROWS}
