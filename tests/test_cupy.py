@@ -5,12 +5,14 @@ test_twins.py; and the C++ that fuse writes is compiled by a host's compiler and
 """
 
 import ctypes
+import itertools
 import shutil
 import subprocess
 
 import numpy as np
 import pytest
 
+import xplayers as xpl
 import xplayers.functional as F
 from tests.cases import Function, rows
 from tests.test_twins import (  # noqa: F401  (their tests are run here too)
@@ -29,7 +31,7 @@ cupy = pytest.importorskip("cupy", reason="NOT RUN: CuPy is not installed")
 from cupy._core import fusion  # noqa: E402
 from cupy.cuda.memory import MemoryPointer, UnownedMemory  # noqa: E402
 
-from xplayers.kernels.on_cupy import activation, fusing  # noqa: E402
+from xplayers.kernels.on_cupy import activation, fusing, products  # noqa: E402
 
 
 def _taken_out():
@@ -41,6 +43,7 @@ def _taken_out():
     return {t.name.partition(":")[2].removesuffix("_forward"): t for t in found}
 
 
+registry._state.products.pop("cupy", None)
 TWINS = _taken_out()
 ROWS = [row for row in rows("TWINS") if row.name in TWINS] + [
     Function("tanhshrink", {"x": (5, 7)}),
@@ -204,3 +207,131 @@ def test_what_fuse_writes_computes_the_same(row, compiled):
 
 def test_every_activation_has_rows():
     assert set(activation.NAMES) <= {row.name for row in ROWS}
+
+
+# -- products --
+
+
+class HostBLAS:
+    """cuBLAS' strided batch on NumPy's arrays: matrices by columns, from the first number of each array."""
+
+    xp = np
+
+    def __init__(self):
+        self.batches = []
+
+    def run(self, batch, b, a, c, compute):
+        self.batches.append((batch, compute))
+        n, m, k = batch.sizes
+        shapes = ((n, k), (k, m), (n, m))
+        held = []
+        ways = zip((b, a, c), shapes, (*batch.transposes, 0), batch.leads, batch.steps, strict=True)
+        for x, (down, across), transposed, lead, step in ways:
+            assert lead >= max(1, across if transposed else down), "a column does not fit between two columns"
+            strides = (step, lead, 1) if transposed else (step, 1, lead)
+            strides = tuple(s * x.itemsize for s in strides)
+            held.append(np.lib.stride_tricks.as_strided(x, (batch.matrices, down, across), strides))
+        wide = np.float64 if compute == products._IN_DOUBLE else np.float32
+        held[2][...] = (held[0].astype(wide) @ held[1].astype(wide)).astype(c.dtype)
+
+
+@pytest.fixture
+def blas(monkeypatch):
+    monkeypatch.setattr(products, "cublas", HostBLAS())
+    return products.cublas
+
+
+def _stacks():
+    """Pairs of operands in every way that they may lie."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
+    heads = draw(2, 5, 3, 4).swapaxes(1, 2)  # (N, H, L, E) of (N, L, H, E)
+    lefts = {
+        "plain": draw(2, 3, 5, 4),
+        "transposed": draw(2, 3, 4, 5).swapaxes(-1, -2),
+        "heads": heads,
+        "one for all": draw(5, 4),
+        "broadcast": draw(2, 1, 5, 4),
+        "broadcast outside": draw(3, 5, 4),
+        "cut": draw(2, 3, 9, 7)[..., 2:7, 1:5],
+        "every other": draw(2, 3, 5, 8)[..., ::2],
+        "backwards": draw(2, 3, 5, 4)[..., ::-1, :],
+        "one row": draw(2, 3, 1, 4),
+        "strided row": draw(2, 3, 4, 6)[..., :1].swapaxes(-1, -2),
+    }
+    rights = {
+        "plain": draw(2, 3, 4, 6),
+        "transposed": draw(2, 3, 6, 4).swapaxes(-1, -2),
+        "one for all": draw(1, 1, 4, 6),
+        "one column": draw(2, 3, 4, 1),
+        "strided column": draw(2, 3, 4, 8)[..., 2:3],
+    }
+    return [pytest.param(a, b, id=f"{p}-{q}") for (p, a), (q, b) in itertools.product(lefts.items(), rights.items())]
+
+
+@pytest.mark.parametrize(("a", "b"), _stacks())
+def test_stacks_are_multiplied_as_they_lie(a, b, blas):
+    y = products.stacked_product(a, b)
+    expected = np.matmul(a, b)
+    assert y.shape == expected.shape
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_operands_that_lie_well_are_not_copied():
+    a, b = np.ones((2, 3, 5, 4), np.float32), np.ones((2, 3, 6, 4), np.float32).swapaxes(-1, -2)
+    batch, got_b, got_a = products.plan(a, b, np)
+    assert np.shares_memory(a, got_a)
+    assert np.shares_memory(b, got_b)
+    assert batch == products.Batch((1, 0), (6, 5, 4), (4, 4, 6), (24, 20, 30), 6)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("precision", ["exact", "torch", "fast"])
+def test_the_precision_of_products(dtype, precision, blas):
+    pytest.importorskip("ml_dtypes")
+    a = np.ones((2, 3, 4), dtype)
+    with xpl.use_kernels(precision=precision):
+        y = products.stacked_product(a, a.swapaxes(1, 2))
+    assert y.dtype == dtype
+    assert (y == 4).all()
+    expected = {"float64": 70, "float32": 77 if precision == "fast" else 68}.get(dtype, 68)
+    assert [compute for _, compute in blas.batches] == [expected]
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (4, 5)), ((2, 3, 4), (4,)), ((2, 0, 4), (4, 5))])
+def test_products_that_are_the_librarys(shapes, blas):
+    assert products.stacked_product(*(np.ones(s, np.float32) for s in shapes)) is NotImplemented
+
+
+def test_attention_goes_by_it(blas, monkeypatch):
+    product = registry._Product("cupy:stacked_product", "cupy", products.stacked_product, "")
+    monkeypatch.setitem(registry._state.products, "numpy", product)
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 4)).astype(np.float32)
+    y, cache = F.scaled_dot_product_attention_forward(x, x, x, is_causal=True)
+    grads = F.scaled_dot_product_attention_backward(x, cache)
+    assert product.answered == 6
+    with xpl.use_kernels("off"):
+        expected, cache = F.scaled_dot_product_attention_forward(x, x, x, is_causal=True)
+        others = F.scaled_dot_product_attention_backward(x, cache)
+    assert product.answered == 6
+    for a, b in zip((y, *grads[:3]), (expected, *others[:3]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_fake_arrays_reach_it(monkeypatch):
+    seen = []
+
+    class Recording(HostBLAS):
+        xp = cupy
+
+        def run(self, batch, b, a, c, compute):
+            seen.append((batch, a.dtype.name, c.shape))
+
+    monkeypatch.setattr(products, "cublas", Recording())
+    monkeypatch.setattr(cupy, "empty", lambda shape, dtype: fake(shape, dtype))
+    q = fake((2, 5, 3, 8), "float16").swapaxes(1, 2)[:1]
+    products.stacked_product(q, fake((1, 3, 7, 8), "float16").swapaxes(-1, -2))
+    ((batch, dtype, shape),) = seen
+    assert (dtype, shape) == ("float16", (1, 3, 5, 7))
+    assert batch.leads == (8, 24, 7)  # heads of one sequence are read where they lie
+    assert batch.steps == (56, 8, 35)

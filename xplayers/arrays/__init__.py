@@ -2,6 +2,7 @@
 
 from .initial import *
 from .namespace import *
+from .products import *
 from .random import *
 from .reductions import *
 from .scatter import *

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from xplayers.arrays import find_step
+from xplayers.arrays import find_product, find_step
 from xplayers.errors import refusal
 from xplayers.functional.pair import Maker, find_twin
 
@@ -25,7 +25,7 @@ from .cards import lacks_card, lacks_cudnn
 __all__ = ["kernel", "precision", "status", "use_kernels", "worth"]
 
 _MODES = ("auto", "off", "require")
-_PRECISIONS = ("exact", "fast")
+_PRECISIONS = ("exact", "torch", "fast")
 
 
 def _lacks(module: str, mend: str) -> Callable[[], str | None]:
@@ -87,9 +87,22 @@ class _Update:
 
 
 @dataclass
+class _Product:
+    """A library's products of stacks of matrices, and how often it answered and declined."""
+
+    name: str
+    means: str
+    product: Callable[[Any, Any], Any]
+    rule: str
+    answered: int = 0
+    declined: int = 0
+
+
+@dataclass
 class _State:
     twins: dict[tuple[str, Any], tuple[_Twin, ...]] = field(default_factory=dict)
     updates: list["_Update"] = field(default_factory=list)
+    products: dict[str, _Product] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)  # means: why it could not be loaded
     mode: str = "auto"
     precision: str = "exact"
@@ -113,7 +126,7 @@ def _mode() -> str:
 
 
 def precision() -> str:
-    """How exact kernels are: "exact", as the direct computation, or "fast", which `use_kernels` must ask for."""
+    """How exact kernels are: "exact", as the direct computation, or what `use_kernels` asks for."""
     return _scope.precision or _state.precision
 
 
@@ -192,6 +205,36 @@ def _step(optimizer: Any, items: list, options: dict) -> list:
 
 
 find_step.by = _step
+
+
+def product(library: str, means: str, rule: str) -> Callable[[Callable[[Any, Any], Any]], Callable[..., Any]]:
+    """Registers the decorated function as the product of stacks of matrices; it may answer NotImplemented."""
+
+    def register(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+        _state.products[library] = _Product(f"{means}:{function.__name__}", means, function, rule)
+        return function
+
+    return register
+
+
+def _multiply(a: Any, b: Any) -> Any:
+    """The product by a kernel, None where it is the library's."""
+    library = _library_of(type(a))
+    if library not in _MEANS or _mode() == "off":
+        return None
+    load(library)
+    found = _state.products.get(library)
+    if found is None or found.means in _scope.without:
+        return None
+    y = found.product(a, b)
+    if y is NotImplemented:
+        found.declined += 1
+        return None
+    found.answered += 1
+    return y
+
+
+find_product.by = _multiply
 
 
 def unregister(library: str, reference: Callable[..., Any], means: str | None = None) -> None:
@@ -283,9 +326,10 @@ def use_kernels(mode: str | None = None, *, without: tuple[str, ...] = (), preci
     """`with use_kernels("off"):` the agnostic code alone; "auto": what is there; "require": an error where one lacks.
 
     `without=("numba",)` leaves means out; "threadpoolctl" is one too, which holds BLAS to a thread where kernels part
-    products. `precision="fast"` lets kernels be less exact than the direct computation: each states its error. What is
+    products. `precision="fast"` lets kernels be less exact than the direct computation: each states its error;
+    "torch" only where torch is so by default: its convolutions on a card may use TF32, its products may not. What is
     not given stays as it is outside. In this thread; for the whole process the environment's XPLAYERS_KERNELS (auto,
-    off, require) and XPLAYERS_PRECISION (exact, fast) say so.
+    off, require) and XPLAYERS_PRECISION (exact, torch, fast) say so.
     """
     if mode is not None:
         _one_of("use_kernels", "mode", mode, _MODES)
@@ -306,6 +350,7 @@ def status() -> dict[str, Any]:
         load(library)
     twins: list[Any] = [t for held in _state.twins.values() for t in held]
     twins += _state.updates
+    twins += _state.products.values()
     return {
         "mode": _mode(),
         "precision": precision(),

@@ -1,3 +1,4 @@
 """Twins for CuPy arrays with CuPy alone: elementwise chains fused into one kernel, batched products on cuBLAS."""
 
 from . import activation as activation
+from . import products as products
