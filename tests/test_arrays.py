@@ -7,7 +7,7 @@ import pytest
 
 from xplayers import arrays
 from xplayers.arrays import special
-from xplayers.arrays.random import Key, _threefry2x32, uniform
+from xplayers.arrays.random import Key, threefry2x32, uniform
 
 KNOWN = [  # known answers of Threefry-2x32, 20 rounds, published with Random123
     ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
@@ -20,7 +20,7 @@ KNOWN = [  # known answers of Threefry-2x32, 20 rounds, published with Random123
 def test_threefry_known_answers(key, text, cipher):
     signed = [np.asarray([w], np.uint32).view(np.int32) for w in text]
     with np.errstate(over="ignore"):
-        words = _threefry2x32(key[0] | key[1] << 32, 0, *signed)
+        words = threefry2x32(Key(key[0] | key[1] << 32).words(), *signed)
     assert [int(w.view(np.uint32)[0]) for w in words] == list(cipher)
 
 

@@ -31,7 +31,7 @@ cupy = pytest.importorskip("cupy", reason="NOT RUN: CuPy is not installed")
 from cupy._core import fusion  # noqa: E402
 from cupy.cuda.memory import MemoryPointer, UnownedMemory  # noqa: E402
 
-from xplayers.kernels.on_cupy import activation, fusing, products  # noqa: E402
+from xplayers.kernels.on_cupy import activation, dropout, fusing, products  # noqa: E402
 
 
 def _taken_out():
@@ -51,6 +51,7 @@ ROWS = [row for row in rows("TWINS") if row.name in TWINS] + [
     Function("hardshrink", {"x": (5, 7)}, {"lambd": 0.4}),
     Function("softshrink", {"x": (5, 7)}, {"lambd": 0.4}),
 ]
+ACTIVATIONS = [row for row in ROWS if row.name in activation.NAMES]
 
 
 @pytest.fixture
@@ -81,7 +82,8 @@ def bench(request, benches, on_host):
 
 def pytest_generate_tests(metafunc):
     if "bench" in metafunc.fixturenames:
-        metafunc.parametrize("bench", [pytest.param(r, id=str(r)) for r in ROWS], indirect=True)
+        chosen = ACTIVATIONS if metafunc.function.__module__ == __name__ else ROWS
+        metafunc.parametrize("bench", [pytest.param(r, id=str(r)) for r in chosen], indirect=True)
 
 
 @pytest.mark.parametrize("half", ["float16", "bfloat16"])
@@ -138,7 +140,7 @@ def parameters(kernel):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@pytest.mark.parametrize("row", ACTIVATIONS, ids=str)
 def test_one_kernel_of_one_dtype(row, dtype):
     for kernel in both(row, dtype)[:2]:
         reads, writes = parameters(kernel)
@@ -171,7 +173,7 @@ def compiled(tmp_path_factory):
     """The forwards and backwards of all rows in one library."""
     if not shutil.which("g++"):
         pytest.skip("NOT RUN: g++ is not installed")
-    made = {str(row): both(row, "float32") for row in ROWS}
+    made = {str(row): both(row, "float32") for row in ACTIVATIONS}
     place = tmp_path_factory.mktemp("fused")
     text = SHIM + "".join(function_of(f"k{i}_{j}", m[j]) for i, m in enumerate(made.values()) for j in range(2))
     (place / "fused.cpp").write_text(text)
@@ -187,7 +189,7 @@ def run(library, name, kernel, *arrays):
     return outputs
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@pytest.mark.parametrize("row", ACTIVATIONS, ids=str)
 def test_what_fuse_writes_computes_the_same(row, compiled):
     library, places, made = compiled
     (i, layout), (first, second, _) = places[str(row)], made[str(row)]
@@ -335,3 +337,37 @@ def test_fake_arrays_reach_it(monkeypatch):
     assert (dtype, shape) == ("float16", (1, 3, 5, 7))
     assert batch.leads == (8, 24, 7)  # heads of one sequence are read where they lie
     assert batch.steps == (56, 8, 35)
+
+
+# -- dropout --
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(7, 11), (70001,), ()])
+def test_dropout_draws_what_the_agnostic_code_draws(dtype, shape):
+    pytest.importorskip("ml_dtypes")
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    key, reference = (xpl.random.Key(2**40 + 9, counter=3) for _ in range(2))
+    for p in (0.1, 0.6):
+        with np.errstate(over="ignore"):
+            y, (mask, a) = TWINS["dropout"].forward(x, p, rng=key)
+            dx = TWINS["dropout"].backward(x, (mask, a))
+            expected, cache = F.dropout_forward.reference(x.astype("f8"), p, rng=reference)
+        np.testing.assert_array_equal(mask, cache[0])
+        assert y.dtype == dx.dtype == dtype
+        eps = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(dtype, 1e-6)
+        np.testing.assert_allclose(y.astype("f8"), expected, rtol=eps, atol=2.0**-24)
+        np.testing.assert_array_equal(dx, y)
+    assert key.counter == reference.counter == 5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_dropout_is_one_kernel_of_one_dtype(dtype):
+    x, index, mask = fake((4, 6), dtype), fake((4, 6), "int32"), fake((4, 6), "bool")
+    kernel = traced(dropout._draw, x, index, 12, 0.5, 2.0, *xpl.random.Key(1).words())
+    _, ((_, of_y), (_, of_mask)) = parameters(kernel)
+    assert (of_y, of_mask) == (np.dtype(dtype), np.dtype(bool))
+    wide = [line for line in kernel.operation.splitlines() if line.startswith("long long ")]
+    assert all("bool" in line for line in wide), "the cipher's words have been widened"  # not only compared
+    _, ((_, of_dx),) = parameters(traced(dropout._multiply, x, mask, 2.0))
+    assert of_dx == np.dtype(dtype)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .namespace import Array, array_namespace, device, from_numpy
 
-__all__ = ["Key", "default_generator", "manual_seed", "uniform"]
+__all__ = ["Key", "default_generator", "key_of", "manual_seed", "threefry2x32", "uniform"]
 
 _default = np.random.default_rng()
 
@@ -44,12 +44,23 @@ class Key:
         n = math.prod(shape)
         half = (n + 1) // 2
         count = xp.arange(half, dtype=xp.int32, device=device(like))
-        a, b = _threefry2x32(self.seed, self.counter, count, xp.zeros_like(count))
-        self.counter += 1
+        a, b = threefry2x32(self.words(), count, xp.zeros_like(count))
         bits = xp.concat([a, b])[:n]
         floats = xp.float64 if "float64" in str(like.dtype) else xp.float32
         draws = xp.astype((bits >> 8) & 0xFFFFFF, floats) * 2.0**-24
         return xp.reshape(xp.astype(draws, like.dtype) if like.dtype != floats else draws, shape)
+
+    def words(self) -> tuple[int, ...]:
+        """What the next draw adds to the two words of the text, in turn before and behind each four rounds.
+
+        The key is the seed's 64 bits; the counter's go into the second word of the text and, above 2**32, into the key.
+        """
+        k0, k1 = self.seed & 0xFFFFFFFF, (self.seed >> 32 ^ self.counter >> 32) & 0xFFFFFFFF
+        keys = (k0, k1, k0 ^ k1 ^ 0x1BD11BDA)
+        later = (w for g in range(1, 6) for w in (keys[g % 3], keys[(g + 1) % 3] + g))
+        words = tuple(_int32(w) for w in (k0, k1 + self.counter, *later))
+        self.counter += 1
+        return words
 
 
 def uniform(rng: np.random.Generator | Key | None, shape: tuple[int, ...], like: Array) -> Array:
@@ -59,13 +70,24 @@ def uniform(rng: np.random.Generator | Key | None, shape: tuple[int, ...], like:
     large crosses from the host.
     """
     rng = _default if rng is None else rng
+    if isinstance(rng, Key) or not aac.is_numpy_array(like):
+        return key_of(rng).uniform(shape, like)
+    _expect_generator(rng)
+    return from_numpy(rng.random(shape, np.float64 if like.dtype == np.float64 else np.float32), np, dtype=like.dtype)
+
+
+def key_of(rng: np.random.Generator | Key | None) -> Key:
+    """The Key itself, or one whose seed a Generator draws: the package's own for None."""
     if isinstance(rng, Key):
-        return rng.uniform(shape, like)
+        return rng
+    rng = _default if rng is None else rng
+    _expect_generator(rng)
+    return Key(int(rng.integers(2**63)))
+
+
+def _expect_generator(rng: object) -> None:
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng: got {type(rng).__name__}, expected numpy.random.Generator or xplayers.random.Key")
-    if not aac.is_numpy_array(like):
-        return Key(int(rng.integers(2**63))).uniform(shape, like)
-    return from_numpy(rng.random(shape, np.float64 if like.dtype == np.float64 else np.float32), np, dtype=like.dtype)
 
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -76,16 +98,13 @@ def _int32(word: int) -> int:
     return word - 2**32 if word >= 2**31 else word
 
 
-def _threefry2x32(seed: int, counter: int, x0: Any, x1: Any) -> tuple[Any, Any]:
-    """The block cipher on two int32 words; the key is the seed's 64 bits, and the counter's go into the second word
-    of the text and, above 2**32, into the key. Signed overflow wraps on every library."""
-    k0, k1 = seed & 0xFFFFFFFF, (seed >> 32 ^ counter >> 32) & 0xFFFFFFFF
-    keys = (k0, k1, k0 ^ k1 ^ 0x1BD11BDA)
-    x0, x1 = x0 + _int32(keys[0]), x1 + _int32(keys[1] + counter)
+def threefry2x32(words: tuple[Any, ...], x0: Any, x1: Any) -> tuple[Any, Any]:
+    """The block cipher on two int32 words, keyed by `Key.words`. Signed overflow wraps on every library."""
+    x0, x1 = x0 + words[0], x1 + words[1]
     for group in range(5):
         for r in _ROTATIONS[group % 2]:
             x0 = x0 + x1
             x1 = ((x1 << r) | ((x1 >> (32 - r)) & ((1 << r) - 1))) ^ x0
-        x0 = x0 + _int32(keys[(group + 1) % 3])
-        x1 = x1 + _int32(keys[(group + 2) % 3] + group + 1)
+        x0 = x0 + words[2 * group + 2]
+        x1 = x1 + words[2 * group + 3]
     return x0, x1

@@ -16,7 +16,7 @@ from cupy._core.fusion import _FusionVarArray, _FusionVarScalar
 
 from xplayers.arrays import know
 
-__all__ = ["DTYPES", "fused", "fused_backward", "fused_forward"]
+__all__ = ["DTYPES", "fused", "fused_backward", "fused_forward", "narrow", "storage", "wide"]
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
@@ -50,9 +50,14 @@ def fused(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return cupy.fuse(kernel_name=name)(function)
 
 
-def _wide(x: Any) -> Any:
+def wide(x: Any) -> Any:
     """x in the dtype to compute in."""
     return x.astype(cupy.float32) if x.dtype.name in ("float16", "bfloat16") else x
+
+
+def narrow(y: Any, x: Any) -> Any:
+    """y in the dtype of x."""
+    return y if y.dtype == x.dtype else y.astype(x.dtype)
 
 
 class _Forward:
@@ -62,7 +67,7 @@ class _Forward:
         self.layout: list[Any] = []  # of the cache: "x", "y", the number of a further output, or a one-tuple of a value
 
         def whole(x: Any) -> Any:
-            w = _wide(x)
+            w = wide(x)
             y, cache = reference(w, *args, **kwargs)
             outputs: list[Any] = [y]
             layout: list[Any] = []
@@ -75,8 +80,7 @@ class _Forward:
                 else:
                     layout.append((part,))
             self.layout[:] = layout
-            narrow = [o if o.dtype == x.dtype or o.dtype.kind == "b" else o.astype(x.dtype) for o in outputs]
-            return tuple(narrow)
+            return tuple(o if o.dtype.kind == "b" else narrow(o, x) for o in outputs)
 
         self.kernel = fused(whole, reference.__name__)
 
@@ -98,21 +102,20 @@ def _backward(reference: Callable[..., Any], layout: tuple) -> Callable[..., Any
 
     def whole(dy: Any, *arrays: Any) -> Any:
         given = iter(arrays)
-        cache = tuple(_wide(next(given)) if place is None else place[0] for place in layout)
-        dx = reference(_wide(dy), cache)
-        return dx if dx.dtype == dy.dtype else dx.astype(dy.dtype)
+        cache = tuple(wide(next(given)) if place is None else place[0] for place in layout)
+        return narrow(reference(wide(dy), cache), dy)
 
     return fused(whole, reference.__name__)
 
 
-def _storage(x: Any) -> Any:
+def storage(x: Any) -> Any:
     """bfloat16 is no dtype of fuse's: it goes through float32 outside of it."""
     return x.astype(cupy.float32) if x.dtype.name == "bfloat16" else x
 
 
 def fused_forward(reference: Callable[..., Any], x: Any, args: tuple, kwargs: dict) -> tuple[Any, tuple]:
     """The forward of one array in one kernel. TypeError where an argument cannot stand in a key."""
-    y, cache = _forward(reference, args, tuple(sorted(kwargs.items())))(_storage(x))
+    y, cache = _forward(reference, args, tuple(sorted(kwargs.items())))(storage(x))
     if y.dtype == x.dtype:
         return y, cache
     return y.astype(x.dtype), tuple(part.astype(x.dtype) if hasattr(part, "astype") else part for part in cache)
@@ -121,6 +124,5 @@ def fused_forward(reference: Callable[..., Any], x: Any, args: tuple, kwargs: di
 def fused_backward(reference: Callable[..., Any], dy: Any, cache: tuple) -> Any:
     """Its gradient in one kernel, from the arrays of the cache."""
     layout = tuple(None if hasattr(part, "astype") else (part,) for part in cache)
-    arrays = [_storage(part) for part in cache if hasattr(part, "astype")]
-    dx = _backward(reference, layout)(_storage(dy), *arrays)
-    return dx if dx.dtype == dy.dtype else dx.astype(dy.dtype)
+    arrays = [storage(part) for part in cache if hasattr(part, "astype")]
+    return narrow(_backward(reference, layout)(storage(dy), *arrays), dy)
