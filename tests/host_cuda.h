@@ -1,0 +1,129 @@
+// CUDA C++ on a host: the threads of a block are fibers, and a barrier lets each of them run to its next one, first in
+// their order, then in the opposite one, so that a missing barrier shows whichever thread was to wait.
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __shared__ static
+using std::exp, std::log, std::sqrt, std::tanh, std::fabs, std::nan;
+
+using i64 = long long;
+using float16 = _Float16;
+
+struct bfloat16 {
+  uint16_t bits;
+  bfloat16() = default;
+  bfloat16(float v) {
+    uint32_t u;
+    memcpy(&u, &v, 4);
+    bits = v != v ? 0x7fc0 : (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  }
+  operator float() const {
+    uint32_t u = (uint32_t)bits << 16;
+    float v;
+    memcpy(&v, &u, 4);
+    return v;
+  }
+};
+
+struct Dim {
+  int x, y;
+};
+static Dim threadIdx, blockIdx, blockDim, gridDim;
+
+struct Fiber {
+  ucontext_t start;
+  jmp_buf at;
+  bool begun = false, done = false;
+  int barriers = 0, shuffles = 0;
+  Dim thread;
+  std::vector<char> stack;
+};
+static std::vector<Fiber> fibers;
+static Fiber* current;
+static jmp_buf scheduler;
+static void (*body)(void*);
+static void* arguments;
+static double slots[1024];
+
+static __attribute__((noinline)) void resume(Fiber& f) {
+  current = &f, threadIdx = f.thread;
+  if (_setjmp(scheduler)) return;
+  if (f.begun) _longjmp(f.at, 1);
+  f.begun = true;
+  setcontext(&f.start);
+}
+
+static __attribute__((noinline)) void pause() {
+  if (!_setjmp(current->at)) _longjmp(scheduler, 1);
+}
+
+static void live() {
+  for (;;) {
+    body(arguments);
+    current->done = true;
+    pause();
+  }
+}
+
+static void __syncthreads() { current->barriers++, pause(); }
+
+template <class V> static V __shfl_xor_sync(unsigned, V v, int lanes) {
+  int i = threadIdx.x + blockDim.x * threadIdx.y;
+  current->shuffles++;
+  slots[i] = v, pause();
+  V w = slots[i ^ lanes];
+  pause();
+  return w;
+}
+
+// 0, or 1 where threads of a block have met different barriers, or those of a warp different shuffles.
+template <class F> static int run(const int* grid, const int* block, F& f) {
+  gridDim = {grid[0], grid[1]}, blockDim = {block[0], block[1]};
+  body = [](void* p) { (*(F*)p)(); }, arguments = &f;
+  fibers.assign(block[0] * block[1], Fiber{});
+  for (int i = 0; i < (int)fibers.size(); i++) {
+    Fiber& g = fibers[i];
+    g.thread = {i % block[0], i / block[0]}, g.stack.resize(1 << 16);
+    getcontext(&g.start);
+    g.start.uc_stack.ss_sp = g.stack.data(), g.start.uc_stack.ss_size = g.stack.size();
+    makecontext(&g.start, live, 0);
+  }
+  for (blockIdx.y = 0; blockIdx.y < gridDim.y; blockIdx.y++)
+    for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++) {
+      for (Fiber& g : fibers) g.done = false, g.barriers = g.shuffles = 0;
+      int n = (int)fibers.size(), left = n;
+      for (bool up = true; left; up = !up)
+        for (int i = 0; i < n; i++) {
+          Fiber& g = fibers[up ? i : n - 1 - i];
+          if (g.done) continue;
+          resume(g);
+          left -= g.done;
+        }
+      for (int i = 0; i < n; i++)
+        if (fibers[i].barriers != fibers[0].barriers || fibers[i].shuffles != fibers[i / 32 * 32].shuffles) return 1;
+    }
+  return 0;
+}
+
+template <class... P, size_t... K>
+static int launch_with(void (*kernel)(P...), const int* grid, const int* block, void** a, std::index_sequence<K...>) {
+  auto f = [&] { kernel(*(P*)a[K]...); };
+  return run(grid, block, f);
+}
+
+template <class... P> static int launch(void (*kernel)(P...), const int* grid, const int* block, void** a) {
+  return launch_with(kernel, grid, block, a, std::index_sequence_for<P...>{});
+}
+
+#define HOST_RUNS(kernel) \
+  extern "C" int run_##kernel(const int* grid, const int* block, void** a) { return launch(kernel, grid, block, a); }
+

@@ -1,0 +1,223 @@
+"""CUDA C++ without a card: every kernel compiles, and every twin gives the right numbers when a host runs its threads.
+
+The checks of numbers are those of test_twins.py, on arrays of NumPy.
+"""
+
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import xplayers.functional as F
+from tests.cases import Function, integers, make, rows, seeded
+from tests.host_cuda import Host, compile_for, lacks_compiler, lacks_nvrtc
+from tests.oracle import TOLERANCE
+from tests.test_twins import (  # noqa: F401  (their tests are run here too)
+    Bench,
+    over,
+    test_an_empty_batch,
+    test_each_gradient_alone,
+    test_float64_has_all_its_digits,
+    test_it_answers_and_is_as_exact,
+    test_layouts_do_not_matter,
+    test_nan_and_infinities_stay_what_they_are,
+)
+from xplayers.kernels import registry
+from xplayers.kernels.on_cuda import launching
+
+FLOATS = [np.dtype(t) for t in ("float32", "float64", "float16", ml_dtypes.bfloat16)]
+HALVES = ("float16", "bfloat16")
+
+
+def _taken_out():
+    """The twins, out of the registry: it is for a card to load them."""
+    held = registry._state.twins
+    found = [t for twins in held.values() for t in twins if t.means == "cuda"]
+    if not registry._MEANS["cupy"][1].loaded:
+        registry._state.twins = {k: tuple(t for t in v if t.means != "cuda") for k, v in held.items()}
+    return {t.name.partition(":")[2].removesuffix("_forward"): t for t in found}
+
+
+TWINS = _taken_out()
+ROWS = [row for row in rows("TWINS") if row.name in TWINS] + [
+    Function("softmax", {"x": (3, 700)}, {"dim": 1}),
+    Function("log_softmax", {"x": (2, 3000)}, {"dim": -1}),
+    Function("cross_entropy", {"x": (9, 33), "target": integers((9,), 33), "weight": (33,)}, {"label_smoothing": 0.1}),
+    Function(
+        "cross_entropy",
+        {"x": (5, 2500), "target": integers((5,), 2500), "weight": (2500,)},
+        {"reduction": "none", "ignore_index": 3, "label_smoothing": 0.3},
+    ),
+    Function("cross_entropy", {"x": (5, 300), "target": integers((5,), 300)}, {"label_smoothing": 1.0}),
+]
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory):
+    return Host(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture
+def on_host(host, monkeypatch):
+    """The twins answer for arrays of NumPy, and a host runs their kernels."""
+    if lacks_compiler():
+        pytest.skip(lacks_compiler())
+    monkeypatch.setattr(launching, "machine", host)
+    twins = {("numpy", getattr(F, f"{name}_forward")): (twin,) for name, twin in TWINS.items()}
+    monkeypatch.setattr(registry._state, "twins", {**registry._state.twins, **twins})
+    for _, reference in twins:
+        reference.known.clear()
+    yield
+    for _, reference in twins:
+        reference.known.clear()
+
+
+@pytest.fixture(scope="module")
+def benches():
+    return {}
+
+
+@pytest.fixture
+def bench(request, benches, on_host):
+    key = str(request.param)
+    if key not in benches:
+        benches.clear()
+        benches[key] = Bench(request.param, "cuda")
+    return benches[key]
+
+
+def pytest_generate_tests(metafunc):
+    if "bench" in metafunc.fixturenames:
+        metafunc.parametrize("bench", [pytest.param(r, id=str(r)) for r in ROWS], indirect=True)
+
+
+# -- numbers --
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_halves_are_rounded_once(bench, half):
+    """Close to float64's numbers of the same halves: sums are taken in float32."""
+    rounded = lambda a: a.astype(half).astype("f8") if a.dtype.kind == "f" else a  # noqa: E731
+    near, dy = {k: over(rounded, a) for k, a in bench.arrays.items()}, over(rounded, bench.dy)
+    with bench.alone():
+        got = bench.run(half, arrays=near, dy=dy)
+    exact = bench.reference("float64", arrays=near, dy=dy)
+    for i, (g, e) in enumerate(zip(got, exact, strict=True)):
+        assert (g is None) == (e is None), f"part {i}"
+        if g is None:
+            continue
+        assert g.dtype == np.dtype(half), f"part {i} is {g.dtype}"
+        g, error = g.astype("f8"), TOLERANCE[half] * max(1.0, np.abs(e).max())
+        assert np.abs(g - e).max() <= error, f"part {i} is off by {np.abs(g - e).max():.3g}, allowed are {error:.3g}"
+
+
+def test_a_label_out_of_range_gives_nan_and_reads_nothing(on_host):
+    x, target = np.ones((4, 3), "f4"), np.array([0, 3, -1, 2])
+    y, cache = F.cross_entropy_forward(x, target, reduction="none")
+    dx = F.cross_entropy_backward(np.ones(4, "f4"), cache)[0]
+    assert np.array_equal(np.isnan(y), [False, True, True, False])
+    assert np.array_equal(np.isnan(dx).any(1), [False, True, True, False])
+
+
+def test_the_mean_of_no_rows_is_nan(on_host):
+    y, cache = F.cross_entropy_forward(np.ones((2, 3), "f4"), np.array([1, 1]), ignore_index=1)
+    assert np.isnan(y)
+    assert (F.cross_entropy_backward(None, cache)[0] == 0).all()
+
+
+def test_every_twin_has_rows_and_a_rule():
+    assert {row.name for row in ROWS} == set(TWINS)
+    assert all(twin.rule for twin in TWINS.values())
+
+
+# -- look-ups of arrays that look like CuPy's, of which nothing can be computed or read --
+
+
+class Paper:
+    """In the place of `launching.Card`: arrays without memory, launches that are noted."""
+
+    threads = 256
+
+    def __init__(self):
+        self.xp, self.launches = SimpleNamespace(empty=fake, zeros=fake), []
+
+    def contiguous(self, x, dtype=None):
+        return x if x.flags.c_contiguous and dtype in (None, x.dtype) else fake(x.shape, dtype or x.dtype)
+
+    def kernel(self, family, name, types):
+        return lambda grid, block, arguments: self.launches.append((family, name, types, grid, block, arguments))
+
+
+def fake(shape, dtype="float32"):
+    cupy = pytest.importorskip("cupy", reason="NOT RUN: cupy is not installed")
+    memory = cupy.cuda.UnownedMemory(0x7F0000000000, int(np.prod(shape)) * np.dtype(dtype).itemsize, None, 0)
+    return cupy.ndarray(shape, dtype, memptr=cupy.cuda.MemoryPointer(memory, 0))
+
+
+@pytest.fixture
+def paper(monkeypatch):
+    found = Paper()
+    monkeypatch.setattr(launching, "machine", found)
+    twins = {("cupy", getattr(F, f"{name}_forward")): (twin,) for name, twin in TWINS.items()}
+    monkeypatch.setattr(registry._state, "twins", {**registry._state.twins, **twins})
+    for _, reference in twins:
+        reference.known.clear()
+    yield found
+    for _, reference in twins:
+        reference.known.clear()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_it_answers_without_looking_at_the_numbers(row, paper):
+    """No array has memory: to read one, or to compute anything but by these kernels, would be an error."""
+    drawn = {k: make(s, seeded(str(row))) for k, s in row.arrays.items()}
+    arrays = {k: over(lambda a: fake(a.shape, "f4" if a.dtype.kind == "f" else a.dtype), a) for k, a in drawn.items()}
+    y, cache = getattr(F, f"{row.name}_forward")(**arrays, **row.kwargs)
+    assert paper.launches
+    dy = over(lambda a: fake(a.shape), y)
+    getattr(F, f"{row.name}_backward")(dy, cache)
+    for *_, grid, block, _arguments in paper.launches:
+        assert block[0] * block[1] <= 1024
+        assert block[0] % 32 == 0
+        assert 0 < grid[0] < 2**31
+        assert 0 < grid[1] < 2**16
+
+
+DECLINED = [
+    ("softmax", [((3, 4), "f4"), 0], {}),
+    ("softmax", [((3, 0), "f4"), 1], {}),
+    ("softmax", [((3, 4), "i4"), 1], {}),
+    ("log_softmax", [((), "f4"), -1], {}),
+    ("cross_entropy", [((3, 4), "f4"), ((3, 4), "f4")], {}),
+    ("cross_entropy", [((3, 4, 5), "f4"), ((3, 5), "i8")], {}),
+    ("cross_entropy", [((3, 4), "f4"), ((3,), "i8"), ((4,), "f8")], {}),
+    ("cross_entropy", [((3, 4), "f4"), ((3,), "i2")], {}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "kwargs"), DECLINED)
+def test_it_declines_what_it_does_not_claim(name, arguments, kwargs, paper):
+    given = [fake(*a) if isinstance(a, tuple) and len(a) == 2 and isinstance(a[1], str) else a for a in arguments]
+    assert TWINS[name].forward(*given, **kwargs) is NotImplemented
+    assert not TWINS[name].supports(*given, **kwargs)
+    assert not paper.launches
+
+
+# -- NVRTC --
+
+FAMILIES = {
+    "softmax": [launching.types(t) for t in FLOATS],
+    "cross_entropy": [launching.types(t, I=np.dtype(i)) for t in FLOATS for i in ("int32", "int64")],
+}
+
+
+@pytest.mark.skipif(bool(lacks_nvrtc()), reason=str(lacks_nvrtc()))
+@pytest.mark.parametrize("arch", (80, 90))
+@pytest.mark.parametrize(("family", "types"), [(f, t) for f, many in FAMILIES.items() for t in many])
+def test_it_compiles(family, types, arch):
+    assert compile_for(arch, family, types) > 1000
+
+
+def test_what_is_launched_is_compiled_above(host):
+    assert {(family, types) for family, _, types in host.launched} <= {(f, t) for f, ts in FAMILIES.items() for t in ts}
