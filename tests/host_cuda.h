@@ -6,14 +6,19 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <tuple>
 #include <utility>
-#include <vector>
+
+#define HOST_THREADS 1024
 
 #define __global__
 #define __device__
 #define __shared__ static
-using std::exp, std::log, std::sqrt, std::tanh, std::fabs, std::nan;
+using std::exp;
+using std::fabs;
+using std::log;
+using std::nan;
+using std::sqrt;
+using std::tanh;
 
 using i64 = long long;
 using float16 = _Float16;
@@ -42,17 +47,17 @@ static Dim threadIdx, blockIdx, blockDim, gridDim;
 struct Fiber {
   ucontext_t start;
   jmp_buf at;
-  bool begun = false, done = false;
-  int barriers = 0, shuffles = 0;
+  bool begun, done;
+  int barriers, shuffles;
   Dim thread;
-  std::vector<char> stack;
+  char stack[1 << 15];
 };
-static std::vector<Fiber> fibers;
+static Fiber fibers[HOST_THREADS];
 static Fiber* current;
 static jmp_buf scheduler;
 static void (*body)(void*);
 static void* arguments;
-static double slots[1024];
+static double slots[HOST_THREADS];
 
 static __attribute__((noinline)) void resume(Fiber& f) {
   current = &f, threadIdx = f.thread;
@@ -89,19 +94,19 @@ template <class V> static V __shfl_xor_sync(unsigned, V v, int lanes) {
 template <class F> static int run(const int* grid, const int* block, F& f) {
   gridDim = {grid[0], grid[1]}, blockDim = {block[0], block[1]};
   body = [](void* p) { (*(F*)p)(); }, arguments = &f;
-  fibers.assign(block[0] * block[1], Fiber{});
-  for (int i = 0; i < (int)fibers.size(); i++) {
+  int n = block[0] * block[1];
+  for (int i = 0; i < n; i++) {
     Fiber& g = fibers[i];
-    g.thread = {i % block[0], i / block[0]}, g.stack.resize(1 << 16);
+    g.thread = {i % block[0], i / block[0]}, g.begun = false;
     getcontext(&g.start);
-    g.start.uc_stack.ss_sp = g.stack.data(), g.start.uc_stack.ss_size = g.stack.size();
+    g.start.uc_stack.ss_sp = g.stack, g.start.uc_stack.ss_size = sizeof(g.stack);
     makecontext(&g.start, live, 0);
   }
   for (blockIdx.y = 0; blockIdx.y < gridDim.y; blockIdx.y++)
     for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++) {
-      for (Fiber& g : fibers) g.done = false, g.barriers = g.shuffles = 0;
-      int n = (int)fibers.size(), left = n;
-      for (bool up = true; left; up = !up)
+      for (int i = 0; i < n; i++) fibers[i].done = false, fibers[i].barriers = fibers[i].shuffles = 0;
+      bool up = true;
+      for (int left = n; left; up = !up)
         for (int i = 0; i < n; i++) {
           Fiber& g = fibers[up ? i : n - 1 - i];
           if (g.done) continue;

@@ -1,3 +1,4 @@
 """Twins for CuPy arrays in CUDA C++: reductions and passes that neither a library nor `cupy.fuse` does in one visit."""
 
+from . import normalization as normalization
 from . import softmax as softmax
