@@ -20,6 +20,10 @@ using std::nan;
 using std::sqrt;
 using std::tanh;
 
+static int min(int a, int b) { return a < b ? a : b; }
+static int max(int a, int b) { return a > b ? a : b; }
+template <class V> static void atomicAdd(V* at, V v) { *at += v; }
+
 using i64 = long long;
 using float16 = _Float16;
 
