@@ -123,16 +123,44 @@ template <class F> static int run(const int* grid, const int* block, F& f) {
   return 0;
 }
 
+// What a parameter takes, as NumPy's letter of a dtype: of an array, its elements; a struct of the kernels' own: '?'.
+template <class V> struct Letter { static const char is = '?'; };
+#define HOST_LETTER(type, letter) \
+  template <> struct Letter<type> { static const char is = letter; }
+HOST_LETTER(float, 'f');
+HOST_LETTER(double, 'd');
+HOST_LETTER(float16, 'e');
+HOST_LETTER(bfloat16, 'E');
+HOST_LETTER(int, 'i');
+HOST_LETTER(i64, 'l');
+
+// Scalars are passed as 's' and a letter, arrays as 'a' and one, a null pointer as "0 ".
+template <class V> struct Takes {
+  static bool it(const char* given) { return given[0] == 's' && given[1] == Letter<V>::is; }
+};
+template <class V> struct Takes<V*> {
+  static bool it(const char* given) { return given[0] == '0' || (given[0] == 'a' && (Letter<V>::is == '?' || given[1] == Letter<V>::is)); }
+};
+template <class V> struct Takes<const V*> : Takes<V*> {};
+
 template <class... P, size_t... K>
-static int launch_with(void (*kernel)(P...), const int* grid, const int* block, void** a, std::index_sequence<K...>) {
+static int launch_with(void (*kernel)(P...), const int* grid, const int* block, void** a, const char* given,
+                       std::index_sequence<K...>) {
+  bool taken[] = {Takes<P>::it(given + 2 * K)...};
+  for (bool t : taken)
+    if (!t) return 2;
+  if (strlen(given) != 2 * sizeof...(P)) return 2;
   auto f = [&] { kernel(*(P*)a[K]...); };
   return run(grid, block, f);
 }
 
-template <class... P> static int launch(void (*kernel)(P...), const int* grid, const int* block, void** a) {
-  return launch_with(kernel, grid, block, a, std::index_sequence_for<P...>{});
+template <class... P>
+static int launch(void (*kernel)(P...), const int* grid, const int* block, void** a, const char* given) {
+  return launch_with(kernel, grid, block, a, given, std::index_sequence_for<P...>{});
 }
 
-#define HOST_RUNS(kernel) \
-  extern "C" int run_##kernel(const int* grid, const int* block, void** a) { return launch(kernel, grid, block, a); }
+#define HOST_RUNS(kernel)                                                                              \
+  extern "C" int run_##kernel(const int* grid, const int* block, void** a, const char* given) {        \
+    return launch(kernel, grid, block, a, given);                                                      \
+  }
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 
 from xplayers.kernels.on_cuda import launching
@@ -46,21 +47,24 @@ class Host:
         self.launched.add((family, name, types))
 
         def call(grid, block, arguments):
-            held = [_value(a) for a in arguments]
-            pointers = (ctypes.c_void_p * len(held))(*(ctypes.addressof(h) for h in held))
-            assert run((ctypes.c_int * 2)(*grid), (ctypes.c_int * 2)(*block), pointers) == 0, f"{name}: barriers differ"
+            held, letters = zip(*map(_passed, arguments), strict=True)
+            pointers = (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
+            two = ctypes.c_int * 2
+            failed = run(two(*grid), two(*block), pointers, "".join(letters).encode())
+            assert not failed, f"{name}: " + ("threads met different barriers", f"was given {letters}")[failed - 1]
 
         return call
 
 
-def _value(a):
-    """What a kernel is given, as CuPy passes it."""
+def _passed(a):
+    """What a kernel is given, as CuPy passes it, and what it is."""
     if a is None:
-        return ctypes.c_void_p(0)
+        return ctypes.c_void_p(0), "0 "
     if isinstance(a, np.ndarray):
         assert a.flags.c_contiguous and a.flags.aligned, "a kernel was given an array that is not contiguous"
-        return ctypes.c_void_p(a.ctypes.data)
-    return ctypes.c_longlong(a) if isinstance(a, int) else ctypes.c_double(a)
+        letter = "E" if a.dtype == ml_dtypes.bfloat16 else a.dtype.char
+        return ctypes.c_void_p(a.ctypes.data), f"a{letter}"
+    return (ctypes.c_longlong(a), "sl") if isinstance(a, int) else (ctypes.c_double(a), "sd")
 
 
 def lacks_compiler():

@@ -3,4 +3,5 @@
 from . import embedding as embedding
 from . import normalization as normalization
 from . import pooling as pooling
+from . import recurrent as recurrent
 from . import softmax as softmax

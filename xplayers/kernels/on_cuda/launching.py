@@ -20,6 +20,7 @@ __all__ = [
     "grid_of",
     "launch",
     "one_block",
+    "product",
     "rows",
     "source",
     "types",
@@ -104,6 +105,11 @@ def empty(shape: Shape, dtype: Any) -> Any:
 
 def zeros(shape: Shape, dtype: Any) -> Any:
     return machine.xp.zeros(shape, dtype)
+
+
+def product(a: Any, b: Any) -> Any:
+    """a b of matrices, in the dtype of a whatever the library makes of bfloat16."""
+    return (a @ b).astype(a.dtype, copy=False)
 
 
 def rows(count: int, n: int, parts: int = 1) -> tuple[Shape, Shape]:
