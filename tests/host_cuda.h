@@ -1,5 +1,6 @@
-// CUDA C++ on a host: the threads of a block are fibers, and a barrier lets each of them run to its next one, first in
-// their order, then in the opposite one, so that a missing barrier shows whichever thread was to wait.
+// CUDA C++ on a host: the threads of a block are fibers. A warp runs to its next barrier before another begins, its
+// threads from shuffle to shuffle; the order turns around each time. So a missing barrier shows, whichever thread was to
+// wait.
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -51,7 +52,7 @@ static Dim threadIdx, blockIdx, blockDim, gridDim;
 struct Fiber {
   ucontext_t start;
   jmp_buf at;
-  bool begun, done;
+  bool begun, done, waits;
   int barriers, shuffles;
   Dim thread;
   char stack[1 << 15];
@@ -83,7 +84,7 @@ static void live() {
   }
 }
 
-static void __syncthreads() { current->barriers++, pause(); }
+static void __syncthreads() { current->barriers++, current->waits = true, pause(); }
 
 template <class V> static V __shfl_xor_sync(unsigned, V v, int lanes) {
   int i = threadIdx.x + blockDim.x * threadIdx.y;
@@ -92,6 +93,21 @@ template <class V> static V __shfl_xor_sync(unsigned, V v, int lanes) {
   V w = slots[i ^ lanes];
   pause();
   return w;
+}
+
+// Runs the threads of a warp to their next barrier or end; how many have ended.
+static int run_warp(int first, bool up) {
+  int ended = 0, running = 0;
+  for (int i = 0; i < 32; i++) running += !fibers[first + i].done, fibers[first + i].waits = fibers[first + i].done;
+  for (; running; up = !up)
+    for (int i = 0; i < 32; i++) {
+      Fiber& f = fibers[first + (up ? i : 31 - i)];
+      if (f.waits) continue;
+      resume(f);
+      if (f.done) f.waits = true, ended++;
+      running -= f.waits;
+    }
+  return ended;
 }
 
 // 0, or 1 where threads of a block have met different barriers, or those of a warp different shuffles.
@@ -111,12 +127,7 @@ template <class F> static int run(const int* grid, const int* block, F& f) {
       for (int i = 0; i < n; i++) fibers[i].done = false, fibers[i].barriers = fibers[i].shuffles = 0;
       bool up = true;
       for (int left = n; left; up = !up)
-        for (int i = 0; i < n; i++) {
-          Fiber& g = fibers[up ? i : n - 1 - i];
-          if (g.done) continue;
-          resume(g);
-          left -= g.done;
-        }
+        for (int warp = 0; warp < n; warp += 32) left -= run_warp(up ? warp : n - 32 - warp, up);
       for (int i = 0; i < n; i++)
         if (fibers[i].barriers != fibers[0].barriers || fibers[i].shuffles != fibers[i / 32 * 32].shuffles) return 1;
     }

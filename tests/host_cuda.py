@@ -83,14 +83,17 @@ def lacks_nvrtc():
     return None
 
 
+_OPTIONS = ("-std=c++17", "-ftz=true", "--device-as-default-execution-space")  # ours and those CuPy adds
+
+
 def compile_for(arch, family, types):
-    """The size of what NVRTC makes; an AssertionError with its log where it refuses."""
+    """PTX for "compute_80", what a card runs for "sm_80"; an AssertionError with NVRTC's log where it refuses."""
     from cupy_backends.cuda.libs import nvrtc
 
     program = nvrtc.createProgram(launching.source(family, types), f"{family}.cu", (), ())
     try:
-        nvrtc.compileProgram(program, ("-std=c++17", f"-arch=sm_{arch}"))
-        return len(nvrtc.getCUBIN(program))
+        nvrtc.compileProgram(program, (*_OPTIONS, f"-arch={arch}"))
+        return nvrtc.getPTX(program) if arch.startswith("compute") else nvrtc.getCUBIN(program)
     except nvrtc.NVRTCError:
         raise AssertionError(nvrtc.getProgramLog(program)) from None
     finally:

@@ -3,6 +3,7 @@
 The checks of numbers are those of test_twins.py, on arrays of NumPy.
 """
 
+import re
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -62,6 +63,7 @@ ROWS = [row for row in rows("TWINS") if _claimed(row)] + [
         {"x": (5, 2500), "target": integers((5,), 2500), "weight": (2500,)},
         {"reduction": "none", "ignore_index": 3, "label_smoothing": 0.3},
     ),
+    Function("cross_entropy", {"x": (9, 4), "target": integers((9,), 4)}, {"label_smoothing": 0.2, "ignore_index": 2}),
     Function("layer_norm", {"x": (40, 2100), "weight": (2100,), "bias": (2100,)}, {"normalized_shape": (2100,)}),
     Function("layer_norm", {"x": (9, 40), "weight": None, "bias": (40,)}, {"normalized_shape": (40,)}),
     Function("rms_norm", {"x": floats(3, 700, shift=5.0)}, {"normalized_shape": (700,)}),
@@ -297,11 +299,28 @@ FAMILIES = {
 }
 
 
-@pytest.mark.skipif(bool(lacks_nvrtc()), reason=str(lacks_nvrtc()))
-@pytest.mark.parametrize("arch", (80, 90))
+with_nvrtc = pytest.mark.skipif(bool(lacks_nvrtc()), reason=str(lacks_nvrtc()))
+
+
+@with_nvrtc
+@pytest.mark.parametrize("arch", ("sm_80", "sm_90"))
 @pytest.mark.parametrize(("family", "types"), [(f, t) for f, many in FAMILIES.items() for t in many])
 def test_it_compiles(family, types, arch):
-    assert compile_for(arch, family, types) > 1000
+    assert len(compile_for(arch, family, types)) > 1000
+
+
+@with_nvrtc
+def test_bfloat16_compiles_for_a_card_that_does_not_know_it():
+    assert len(compile_for("sm_75", "softmax", PLAIN[-1])) > 1000
+
+
+@with_nvrtc
+@pytest.mark.parametrize("family", FAMILIES)
+def test_floats_are_not_computed_in_double(family):
+    """A stray constant or a wrong overload costs a card 64 times: doubles are read and rounded, and that is all."""
+    text = str(compile_for("compute_80", family, FAMILIES[family][0]))
+    assert ".visible .entry" in text
+    assert not re.findall(r"\b(?:add|sub|mul|div|fma|rcp|sqrt|ex2|lg2)[.a-z]*\.f64", text)
 
 
 def test_what_is_launched_is_compiled_above(host):

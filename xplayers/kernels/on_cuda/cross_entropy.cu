@@ -26,7 +26,7 @@ extern "C" __global__ void entropy_forward(const T* x, const I* target, const T*
   if (smoothing) {
     Sum s = Sum::none();
     EACH(j, n) s.a += (weight ? (A)weight[j] : 1) * (log_sum - ((A)x[j] - e.top));
-    value = (A)(1 - smoothing) * value + (A)(smoothing / n) * over_row(s).a;
+    value = (1 - (A)smoothing) * value + ((A)smoothing / n) * over_row(s).a;
   }
   if (threadIdx.x == 0) top[row] = e.top, sum[row] = e.sum, loss[row] = label.kept ? value : 0;
 }
@@ -53,7 +53,7 @@ extern "C" __global__ void entropy_backward(const T* dy, const T* x, const I* ta
   A s = dy ? (A)dy[each ? row : 0] : 1;
   if (mean) s = norm[0] == 0 ? (A)nan("") : s / norm[0];
   if (!label.kept) s = 0;
-  A at_label = (A)(1 - smoothing) * label.weight * s, spread = (A)(smoothing / n) * s, whole = at_label;
+  A at_label = (1 - (A)smoothing) * label.weight * s, spread = ((A)smoothing / n) * s, whole = at_label;
   if (smoothing) {
     Sum w = Sum::none();
     EACH(j, n) w.a += weight ? (A)weight[j] : 1;
