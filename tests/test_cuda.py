@@ -153,6 +153,19 @@ def test_a_label_out_of_range_gives_nan_and_reads_nothing(on_host):
     assert np.array_equal(np.isnan(dx).any(1), [False, True, True, False])
 
 
+def test_a_number_as_dy_is_spread(on_host):
+    x = seeded("dy").standard_normal((3, 5)).astype("f4")
+    _, cache = F.layer_norm_forward(x, (5,), np.ones(5, "f4"), np.ones(5, "f4"))
+    dx, _, db = F.layer_norm_backward(np.float32(1), cache)
+    np.testing.assert_allclose(dx, 0, atol=1e-6)
+    np.testing.assert_array_equal(db, 3)
+    with pytest.raises(ValueError, match="broadcast"):
+        F.layer_norm_backward(np.ones((3, 4), "f4"), cache)
+    _, cache = F.cross_entropy_forward(x, np.array([0, 1, 2]))
+    once, twice = (F.cross_entropy_backward(dy, cache)[0] for dy in (None, 2.0))
+    np.testing.assert_array_equal(2 * once, twice)
+
+
 def test_the_mean_of_no_rows_is_nan(on_host):
     y, cache = F.cross_entropy_forward(np.ones((2, 3), "f4"), np.array([1, 1]), ignore_index=1)
     assert np.isnan(y)
@@ -200,7 +213,7 @@ class Paper:
     threads = 256
 
     def __init__(self):
-        self.xp, self.launches = SimpleNamespace(empty=fake, zeros=fake), []
+        self.xp, self.launches = SimpleNamespace(empty=fake, zeros=fake, asarray=lambda a, dtype: a), []
 
     def contiguous(self, x, dtype=None):
         return x if x.flags.c_contiguous and dtype in (None, x.dtype) else fake(x.shape, dtype or x.dtype)
@@ -256,6 +269,7 @@ DECLINED = [
     ("rms_norm", [((3, 4), "f4"), (4,), ((4,), "f2")], {}),
     ("batch_norm", [((30, 4), "f4"), None, None], {"training": True}),
     ("batch_norm", [((3, 4, 50), "f4"), None, None], {}),
+    ("batch_norm", [((3, 4, 50), "f4"), None, None, ((5,), "f4")], {"training": True}),
     ("instance_norm", [((3, 4, 1), "f4")], {}),
     ("group_norm", [((3, 4, 5), "f4"), 3], {}),
     ("max_pool2d", [((3, 4), "f4"), 2], {"return_indices": True}),

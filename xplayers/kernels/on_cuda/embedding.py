@@ -10,7 +10,7 @@ from xplayers.functional.embedding import embedding_forward as reference
 from xplayers.functional.pair import wants
 
 from ..registry import kernel
-from .launching import FLOATS, accumulator, contiguous, elements, empty, launch, types, zeros
+from .launching import FLOATS, accumulator, contiguous, elements, empty, gradient, launch, types, zeros
 
 __all__: list[str] = []
 
@@ -38,8 +38,8 @@ def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         return None, None
     v, width = weight.shape
     dweight = zeros(weight.shape, accumulator(weight.dtype))
-    arguments = x, contiguous(dy, weight.dtype), dweight, x.size, v, width, hole
-    launch("embedding", "add_rows", kinds, elements(dy.size), *arguments)
+    arguments = x, gradient(dy, (*x.shape, width), weight.dtype), dweight, x.size, v, width, hole
+    launch("embedding", "add_rows", kinds, elements(x.size * width), *arguments)
     return None, dweight.astype(weight.dtype, copy=False)
 
 

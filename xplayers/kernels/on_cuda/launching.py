@@ -17,6 +17,7 @@ __all__ = [
     "contiguous",
     "elements",
     "empty",
+    "gradient",
     "grid_of",
     "launch",
     "one_block",
@@ -97,6 +98,12 @@ def types(T: Any, **others: Any) -> Types:
 def contiguous(x: Any, dtype: Any = None) -> Any:
     """x in C order and of a dtype, itself where it is so; None stays."""
     return None if x is None else machine.contiguous(x, dtype)
+
+
+def gradient(dy: Any, shape: Shape, dtype: Any) -> Any:
+    """dy as a kernel reads it: of the answer's shape and dtype, so that nothing is read beyond its end."""
+    dy = machine.xp.asarray(dy, dtype)
+    return machine.contiguous(dy if dy.shape == tuple(shape) else machine.xp.broadcast_to(dy, shape))
 
 
 def empty(shape: Shape, dtype: Any) -> Any:

@@ -14,7 +14,7 @@ from xplayers.functional import normalization as agnostic
 from xplayers.functional.pair import wants
 
 from ..registry import kernel
-from .launching import FLOATS, accumulator, contiguous, elements, empty, launch, rows, types
+from .launching import FLOATS, accumulator, contiguous, elements, empty, gradient, launch, rows, types
 
 __all__: list[str] = []
 
@@ -27,6 +27,11 @@ def _is_plain(x: Any, *weights: Any) -> bool:
     """Floats; weights of one dtype, x's or that of its sums."""
     kinds = {w.dtype.name for w in weights if w is not None}
     return x.dtype.name in FLOATS and x.size > 0 and len(kinds) < 2 and kinds <= {x.dtype.name, accumulator(x.dtype)}
+
+
+def _of_channels(x: Any, *weights: Any) -> bool:
+    """Floats with weights of (C,)."""
+    return _is_plain(x, *weights) and x.ndim > 1 and all(w is None or w.shape == x.shape[1:2] for w in weights)
 
 
 def _kind(x: Any, *weights: Any) -> Any:
@@ -59,7 +64,7 @@ def _trailing_norm_backward(dy: Any, cache: Any, want_x: bool, want_weight: bool
     x, mean, r, weight, has_bias, shape, kind = cache
     count, n, kinds = r.size, math.prod(shape), types(x.dtype, W=kind)
     dx = dweight = dbias = None
-    dy = contiguous(dy, x.dtype)
+    dy = gradient(dy, x.shape, x.dtype)
     if want_x:
         dx = empty(x.shape, x.dtype)
         arguments = dy, x, weight, mean, r, dx, count, n
@@ -137,7 +142,7 @@ def _rows_norm_backward(dy: Any, cache: Any, want_x: bool, want_weight: bool, wa
     c, n, acc, kinds = x.shape[1], math.prod(x.shape[2:]), mean.dtype, types(x.dtype, W=kind)
     count = x.shape[0] * c
     want_weight, want_bias = want_weight and weight is not None, want_bias and has_bias
-    dy, shape = contiguous(dy, x.dtype), rows(count, n // parts, parts)
+    dy, shape = gradient(dy, x.shape, x.dtype), rows(count, n // parts, parts)
     dx = dweight = dbias = shift = slope = None
     if want_weight or want_bias or (want_x and size is not None):
         sums = empty((count * parts, 2), acc)
@@ -168,10 +173,10 @@ def _batch_supports(
     eps: float = 1e-5,
 ) -> bool:
     """Floats in rows of 16 or more; where the agnostic function refuses, it is asked."""
-    if x.ndim < 3 or math.prod(x.shape[2:]) < _SHORT or not _is_plain(x, weight, bias):
+    if x.ndim < 3 or math.prod(x.shape[2:]) < _SHORT or not _of_channels(x, weight, bias):
         return False
     return training or (
-        running_mean is not None and running_var is not None and _is_plain(x, running_mean, running_var)
+        running_mean is not None and running_var is not None and _of_channels(x, running_mean, running_var)
     )
 
 
@@ -212,7 +217,7 @@ def _instance_supports(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> bool:
-    return x.ndim > 2 and _is_plain(x, weight, bias) and use_input_stats and math.prod(x.shape[2:]) > 1
+    return x.ndim > 2 and _of_channels(x, weight, bias) and use_input_stats and math.prod(x.shape[2:]) > 1
 
 
 @kernel("cupy", agnostic.instance_norm_forward, _five, _instance_supports, means="cuda", rule=_RULE)
@@ -233,7 +238,7 @@ def instance_norm_forward(
 
 
 def _group_supports(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> bool:
-    if x.ndim < 2 or not _is_plain(x, weight, bias) or num_groups < 1 or x.shape[1] % num_groups:
+    if not _of_channels(x, weight, bias) or num_groups < 1 or x.shape[1] % num_groups:
         return False
     return x.size > num_groups
 

@@ -11,7 +11,7 @@ from xplayers.functional import pooling as agnostic
 from xplayers.functional.pair import wants
 
 from ..registry import kernel
-from .launching import FLOATS, contiguous, elements, empty, launch, types
+from .launching import FLOATS, contiguous, elements, empty, gradient, launch, types
 
 __all__: list[str] = []
 
@@ -53,7 +53,7 @@ def _register_max(n: int) -> None:
         if not want_x:
             return None
         dx = empty(shape, dtype)
-        arguments = contiguous(dy, dtype), at, dx, planes, *geometry
+        arguments = gradient(dy, at.shape, dtype), at, dx, planes, *geometry
         launch("pooling", "max_backward", types(dtype), elements(dx.size), *arguments)
         return dx
 
@@ -94,12 +94,12 @@ def _register_avg(n: int) -> None:
         return _is_plain(x) and x.ndim >= n and math.prod(x.shape[-n:]) < 2**31 and divisor_override != 0
 
     def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-        shape, dtype, how = cache
+        shape, outputs, dtype, how = cache
         (want_x,) = wants(wanted, 1)
         if not want_x:
             return None
         dx = empty(shape, dtype)
-        launch("pooling", "avg_backward", types(dtype), elements(dx.size), contiguous(dy, dtype), dx, *how)
+        launch("pooling", "avg_backward", types(dtype), elements(dx.size), gradient(dy, outputs, dtype), dx, *how)
         return dx
 
     @kernel("cupy", getattr(agnostic, f"{name}_forward"), backward, supports, means="cuda", rule="floats")
@@ -119,7 +119,7 @@ def _register_avg(n: int) -> None:
         x, y = contiguous(x), empty(_shape(x, n, geometry), x.dtype)
         how = math.prod(x.shape[:-n]), bool(count_include_pad), float(divisor_override or 0), *geometry
         launch("pooling", "avg_forward", types(x.dtype), elements(y.size), x, y, *how)
-        return y, (x.shape, x.dtype, how)
+        return y, (x.shape, y.shape, x.dtype, how)
 
 
 for _n in (1, 2, 3):

@@ -109,6 +109,7 @@ class _Scans:
 
 
 def _supports(
+    cell: _Cell,
     x: Any,
     hx: Any,
     params: Any,
@@ -123,13 +124,16 @@ def _supports(
     mask: Any = None,
     rng: Any = None,
 ) -> bool:
-    """Floats of one dtype, no lengths, no layer that projects its output."""
+    """Floats of one dtype, gates that fit, no lengths, no layer that projects its output."""
     if x.dtype.name not in FLOATS or lengths is not None or x.size == 0 or x.ndim not in (2, 3):
         return False
     per = 4 if has_biases else 2
     layers = num_layers * (2 if bidirectional else 1)
     states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
-    return len(params) == per * layers and all(p.dtype == x.dtype for p in (*params, *states))
+    if len(params) != per * layers or any(p.dtype != x.dtype for p in (*params, *states)):
+        return False
+    gates = (cell.gates * w_hh.shape[1] for w_hh in params[1::per])
+    return all(p.shape[0] == g for k, g in enumerate(gates) for p in params[k * per : (k + 1) * per])
 
 
 def _register(name: str, cell: _Cell, agnostic_cell: Any) -> None:
@@ -142,9 +146,10 @@ def _register(name: str, cell: _Cell, agnostic_cell: Any) -> None:
         dx, dhx, dparams = agnostic.backward_by(scans, agnostic_cell, dy[0], dy[1:], cache, wanted)
         return dx, None if dhx is None else dhx[0], dparams
 
+    supports = functools.partial(_supports, cell)
     reference = getattr(agnostic, f"{name}_forward")
 
-    @kernel("cupy", reference, backward, _supports, means="cuda", rule="one dtype, no lengths: a kernel a step")
+    @kernel("cupy", reference, backward, supports, means="cuda", rule="one dtype, no lengths: a kernel a step")
     @functools.wraps(reference)
     def forward(
         x: Any,
@@ -162,7 +167,7 @@ def _register(name: str, cell: _Cell, agnostic_cell: Any) -> None:
         rng: Any = None,
     ) -> Any:
         options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
-        if not _supports(x, hx, params, *options, lengths=lengths):
+        if not supports(x, hx, params, *options, lengths=lengths):
             return NotImplemented
         given = hx if several or hx is None else (hx,)
         (y, states), cache = agnostic.forward_by(scans, agnostic_cell, x, given, params, *options, None, mask, rng)

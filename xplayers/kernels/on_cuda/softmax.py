@@ -15,7 +15,7 @@ from xplayers.functional.softmax import log_softmax_forward as log_softmax
 from xplayers.functional.softmax import softmax_forward as softmax
 
 from ..registry import kernel
-from .launching import FLOATS, accumulator, contiguous, empty, launch, one_block, rows, types
+from .launching import FLOATS, accumulator, contiguous, empty, gradient, launch, one_block, rows, types
 
 __all__: list[str] = []
 
@@ -42,7 +42,7 @@ def _back_along_rows(dy: Any, cache: Any, wanted: Any, logarithm: bool) -> Any:
         return None
     dx, n = empty(y.shape, y.dtype), y.shape[-1]
     count = y.size // n
-    arguments = contiguous(dy, y.dtype), y, dx, count, n, logarithm
+    arguments = gradient(dy, y.shape, y.dtype), y, dx, count, n, logarithm
     launch("softmax", "softmax_backward", types(y.dtype), rows(count, n), *arguments)
     return dx
 
@@ -97,7 +97,8 @@ def _cross_entropy_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
     ignored, smoothing, reduction = options
     if dy is None and reduction == "none":
         share(dy, reduction, norm, x)  # refuses it in words
-    dy = contiguous(dy, x.dtype)
+    if dy is not None:
+        dy = gradient(dy, x.shape[:1] if reduction == "none" else (), x.dtype)
     (count, n), dx = x.shape, empty(x.shape, x.dtype)
     arguments = dy, x, target, weight, top, total, norm, dx, count, n, ignored, smoothing
     how = reduction == "none", reduction == "mean"
