@@ -129,7 +129,7 @@ class Executor:
         return x.data.ptr % _ALIGNMENT == 0
 
     def release(self) -> None:
-        """Gives back this thread's handles and plans."""
+        """Gives back the handles and plans of all threads."""
         self._local = threading.local()
 
     def _place(self, device: int) -> _Place:
