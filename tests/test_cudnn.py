@@ -25,16 +25,28 @@ from xplayers.kernels import cards, registry
 from xplayers.kernels.on_cudnn import graphs  # registers the twins, which needs no card
 from xplayers.kernels.on_cudnn.graphs import Operand, Refused, Request
 
+registry.load("numpy")
+registry.load("cupy")
 HELD = {k: tuple(t for t in held if t.means == "cudnn") for k, held in registry._state.twins.items() if k[0] == "cupy"}
 TWINS = {reference.__name__: twins[0] for (_, reference), twins in HELD.items() if twins}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _registered_here_alone():
-    """Nobody else's fake CuPy arrays are to meet these twins."""
-    yield
-    for _, reference in HELD:
+def _leave_to_others():
+    """Where the look-up has not loaded these twins itself, no other module's arrays are to meet them."""
+    for _, reference in HELD if "cudnn" in registry._state.absent else ():
         registry.unregister("cupy", reference, "cudnn")
+
+
+_leave_to_others()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered():
+    for key, twins in HELD.items():
+        registry._state.twins[key] = (*twins, *(t for t in registry._state.twins[key] if t.means != "cudnn"))
+        key[1].known.clear()
+    yield
+    _leave_to_others()
 
 
 class Host:
