@@ -119,6 +119,50 @@ def host(monkeypatch):
     return graphs.executor
 
 
+class Watched(graphs.Executor):
+    """The executor itself, and what it was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.requests = []
+
+    def execute(self, request, arrays):
+        self.requests.append(request)
+        super().execute(request, arrays)
+
+
+@pytest.fixture(params=["host", "card"])
+def place(request, monkeypatch):
+    """What executes: the host, and cuDNN where it is."""
+    if request.param == "card" and "cudnn" in registry._state.absent:
+        pytest.skip(f"NOT RUN: {registry._state.absent['cudnn']}")
+    monkeypatch.setattr(graphs, "executor", Host() if request.param == "host" else Watched())
+    return graphs.executor
+
+
+def in_memory(x):
+    """The axes in the order in which x lies, and back."""
+    order = sorted(range(x.ndim), key=lambda i: -x.strides[i])
+    return order, sorted(range(x.ndim), key=order.__getitem__)
+
+
+def put(x):
+    """x as the executor takes it: on the card, the axes in the same order in memory."""
+    if x is None or isinstance(graphs.executor, Host):
+        return x
+    import cupy
+
+    order, back = in_memory(x)
+    return cupy.asarray(np.ascontiguousarray(x.transpose(order))).transpose(back)
+
+
+def get(x):
+    if x is None or isinstance(x, np.ndarray):
+        return x
+    order, back = in_memory(x)
+    return x.transpose(order).get().transpose(back)
+
+
 def last(x):
     """The same numbers, the channels last in memory."""
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
@@ -135,12 +179,15 @@ def both(name, arrays, dtype="float64", change=lambda a: a, **kwargs):
         y, cache = reference(*(None if a is None else a.astype("f8") for a in given), **kwargs)
         dy = change(rng.standard_normal(y.shape).astype(dtype))
         expected = (y, *back(dy.astype("f8"), cache))
+    given, dy = [put(a) for a in given], put(dy)
     answer = twin.forward(*given, **kwargs)
     assert answer is not NotImplemented
     y, cache = answer
-    got = (y, *twin.backward(dy, cache))
+    got = tuple(get(a) for a in (y, *twin.backward(dy, cache)))
+    for a, b in zip(got[1:], twin.backward(dy, cache), strict=True):
+        assert a is None or np.array_equal(a, get(b)), "a second backward gives something else"
     for a, b in zip(given, before, strict=True):
-        assert a is None or np.array_equal(a, b), "an argument was written to"
+        assert a is None or np.array_equal(get(a), b), "an argument was written to"
     return got, expected, (twin, dy, cache)
 
 
@@ -179,21 +226,21 @@ every_convolution = pytest.mark.parametrize(("name", "arrays", "kwargs"), CONVOL
 
 @every_convolution
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
-def test_convolutions_are_the_agnostic_ones(host, name, arrays, kwargs, dtype):
+def test_convolutions_are_the_agnostic_ones(place, name, arrays, kwargs, dtype):
     got, expected, _ = both(name, arrays, dtype, **kwargs)
     close(got, expected, {"float64": 1e-12, "float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}[dtype])
-    assert len(host.requests) == 3
+    assert len(place.requests) == 5
     assert got[0].dtype == dtype
-    assert {o.dtype for r in host.requests for o in r.operands} == {dtype}
+    assert {o.dtype for r in place.requests for o in r.operands} == {dtype}
 
 
 @every_convolution
-def test_channels_last_stays_so(host, name, arrays, kwargs):
+def test_channels_last_stays_so(place, name, arrays, kwargs):
     change = lambda a: last(a) if a.ndim > 1 else a  # noqa: E731
     got, expected, _ = both(name, arrays, change=change, **kwargs)
     close(got, expected, 1e-12)
     if len(arrays[0]) == len(arrays[1]):
-        forward, *backward = host.requests
+        forward, *backward = place.requests
         for operand in (*forward.operands[:2], *(r.operands[i] for r in backward for i in (0, 1))):
             assert operand.strides[1] == 1 or operand.shape[1] == 1, "it was copied into the order of C"
         assert got[0].strides[1] == got[1].strides[1] == got[0].itemsize, "y or dx is not channels-last"
@@ -280,7 +327,11 @@ def test_what_is_not_claimed_is_declined(host):
 
 def test_an_output_padding_beyond_the_stride_is_declined(host):
     x, w = np.ones((1, 2, 4, 4)), np.ones((2, 2, 3, 3))
-    assert TWINS["conv_transpose2d_forward"].forward(x, w, output_padding=1, dilation=2) is NotImplemented
+    twin = TWINS["conv_transpose2d_forward"]
+    assert twin.forward(x, w, output_padding=1, dilation=2) is NotImplemented
+    assert not twin.supports(x, w, output_padding=1, dilation=2)
+    assert twin.supports(x, w, None, (2, 3), 1, (1, 2))
+    assert not twin.supports(x, w, None, (2, 3), 1, 2)
     assert not host.requests
 
 
@@ -316,14 +367,14 @@ def transposed(x):
 
 @every_attention
 @pytest.mark.parametrize("change", [lambda a: a, transposed, lambda a: np.repeat(a, 2, -1)[..., ::2]])
-def test_attention_is_the_agnostic_one(host, arrays, kwargs, change):
+def test_attention_is_the_agnostic_one(place, arrays, kwargs, change):
     got, expected, _ = both(SDPA, arrays, "float16", change, **kwargs)
     close(got, expected, 4e-3)
-    assert [r.op for r in host.requests] == ["sdpa", "sdpa_backward"]
-    for operand in host.requests[0].operands[:3]:
+    assert [r.op for r in place.requests] == ["sdpa", "sdpa_backward", "sdpa_backward"]
+    for operand in place.requests[0].operands[:3]:
         assert operand.strides[-1] == 1
         assert len(operand.shape) == 4
-    q = host.requests[0].operands[0]
+    q = place.requests[0].operands[0]
     if change is transposed and len(arrays[0]) == 4 and q.shape[2] > 1:
         assert q.strides[2] == q.shape[1] * q.shape[3], "query was copied"
 

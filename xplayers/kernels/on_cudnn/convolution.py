@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from xplayers.arrays import array_namespace, like, sum_leading, total, window_counts
 from xplayers.functional import convolution as functional
 from xplayers.functional.pair import wants
@@ -24,7 +26,8 @@ from .graphs import Operand, Refused
 __all__: list[str] = []
 
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
-_RULE = "float16, bfloat16, float32, float64: all but an output_padding that is not below the stride"
+_RULE = "float16, bfloat16, float32, float64"
+_BUT = "an output_padding below the stride"
 
 
 # -- how arrays lie --
@@ -159,6 +162,23 @@ def supports(x: Any, weight: Any, bias: Any = None, *rest: Any, **named: Any) ->
     return x.dtype.name in _DTYPES and all(type(a) is type(x) and a.dtype == x.dtype and a.size > 0 for a in given)
 
 
+def supports_transposed(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    *rest: Any,
+    **named: Any,
+) -> bool:
+    """`supports`, and an output_padding that asks for no negative padding behind."""
+    if not supports(x, weight, bias):
+        return False
+    extra, steps = (np.broadcast_to(a, weight.ndim - 2) for a in (output_padding, stride))
+    return bool(np.all(extra < steps))
+
+
 def _forward(forward_by: Callable[..., Any], *arguments: Any) -> Any:
     if not supports(*arguments[2:5]):
         return NotImplemented
@@ -193,7 +213,7 @@ def _register(n: int) -> None:
     reference = getattr(functional, f"conv_transpose{n}d_forward")
     backward = functools.partial(_backward, functional.conv_transpose_backward_by)
 
-    @kernel("cupy", reference, backward, supports, means="cudnn", rule=_RULE)
+    @kernel("cupy", reference, backward, supports_transposed, means="cudnn", rule=f"{_RULE}, {_BUT}")
     def forward_transposed(
         x: Any,
         weight: Any,
