@@ -4,6 +4,7 @@ from . import functional as functional
 from . import interchange as interchange
 from . import kernels as kernels
 from . import optim as optim
+from . import training as training
 from . import utils as utils
 from .arrays import random as random
 from .arrays.random import manual_seed as manual_seed

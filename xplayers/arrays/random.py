@@ -6,7 +6,10 @@ from typing import Any
 import array_api_compat as aac
 import numpy as np
 
+from xplayers.errors import refusal
+
 from .namespace import Array, array_namespace, device, from_numpy
+from .recording import recording
 
 __all__ = ["Key", "default_generator", "key_of", "manual_seed", "threefry2x32", "uniform"]
 
@@ -55,6 +58,15 @@ class Key:
 
         The key is the seed's 64 bits; the counter's go into the second word of the text and, above 2**32, into the key.
         """
+        if recording() is not None:
+            raise refusal(
+                "Key",
+                "rng",
+                "a draw in a step that is recorded",
+                "none: replayed, it would give the same numbers each time",
+                "draw outside of the step and pass the mask in, or leave dropout out of it",
+                RuntimeError,
+            )
         k0, k1 = self.seed & 0xFFFFFFFF, (self.seed >> 32 ^ self.counter >> 32) & 0xFFFFFFFF
         keys = (k0, k1, k0 ^ k1 ^ 0x1BD11BDA)
         later = (w for g in range(1, 6) for w in (keys[g % 3], keys[(g + 1) % 3] + g))

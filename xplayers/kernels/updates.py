@@ -22,8 +22,8 @@ Way = Callable[[dict, int], tuple[Callable[..., None], tuple[str, ...], tuple[fl
 def ways(adam: Any, sgd: Any, plain_sgd: Any) -> dict[str, Way]:
     """By the name of the optimizer's `change`: a subclass with a change of its own has another."""
 
-    def of_adam(options: dict, step: int) -> Any:
-        if options["amsgrad"]:
+    def of_adam(options: dict, step: Any) -> Any:
+        if options["amsgrad"] or not isinstance(step, int):  # or counted on the device
             return None
         (beta1, beta2), lr, decay = options["betas"], options["lr"], options["weight_decay"]
         decoupled = options["decoupled_weight_decay"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xplayers.arrays import (
     Array,
+    Recording,
     array_namespace,
     as_array,
     convert,
@@ -24,6 +25,7 @@ from xplayers.arrays import (
     leaves,
     namespace_of_module,
     place_of,
+    recording,
     unscalar,
     without_history,
 )
@@ -147,7 +149,23 @@ class Layer:
                         "reduce the gradient over the axes along which the parameter was broadcast",
                     )
                 held = self._grads.get(name)
+                now = recording()
+                if now is not None:
+                    self._expect_recorded(now, name, held)
                 self._grads[name] = gradient if held is None else unscalar(held + gradient)
+                if now is not None:
+                    now.keep.append((self._grads, name, self._grads[name]))
+
+    def _expect_recorded(self, now: Recording, name: str, held: Array | None) -> None:
+        """Refuses to add to a gradient that stood here before the recording: replayed, it would not be there."""
+        if held is not None and not any(held is kept for *_, kept in now.keep):
+            raise self.refusal(
+                name,
+                "a gradient from before the step that is recorded",
+                "none: a recorded step adds up its own gradients alone",
+                "begin the step with net.zero_grad()",
+                RuntimeError,
+            )
 
     def track(self, update: Callable[[], Mapping[str, Array]]) -> None:
         """Rebinds buffers to what `update()` gives, in the order of arrival: one thread at a time."""
@@ -157,7 +175,11 @@ class Layer:
 
     def put(self, name: str, value: Array) -> None:
         """Rebinds a parameter or buffer without the checks of an assignment."""
-        self.__dict__[name] = value
+        now, held = recording(), self.__dict__
+        if now is not None:
+            get, put = functools.partial(held.__getitem__, name), functools.partial(held.__setitem__, name)
+            now.rebinds((id(self), name), held[name], put, get)
+        held[name] = value
 
     # -- refusals in words --
 

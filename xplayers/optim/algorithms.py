@@ -22,6 +22,11 @@ def _ascent_and_decay(x: Array, dx: Array, group: Mapping[str, Any]) -> Array:
     return dx + group["weight_decay"] * x if group["weight_decay"] else dx
 
 
+def _whole(beta: float, t: Array) -> Array | float:
+    """1 - beta^t of an array t, with all its digits."""
+    return -array_namespace(t).expm1(t * math.log(beta)) if beta else 1.0
+
+
 class SGD(Optimizer):
     """Gradient descent with momentum. Twin: torch.optim.SGD.
 
@@ -39,9 +44,11 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
         options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
-        super().__init__(params, {**options, "nesterov": nesterov, "maximize": maximize})
+        switches = {"nesterov": nesterov, "maximize": maximize, "master_weights": master_weights}
+        super().__init__(params, {**options, **switches})
 
     def _check(self, options: Mapping[str, Any]) -> None:
         super()._check(options)
@@ -76,7 +83,8 @@ class Adam(Optimizer):
 
     m_t = b1 m + (1 - b1) dx; v_t = b2 v + (1 - b2) dx^2, with amsgrad the largest v so far;
     x <- x - lr m_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t)) + eps).
-    With decoupled_weight_decay, x shrinks by lr weight_decay x instead of dx growing by weight_decay x.
+    With decoupled_weight_decay, x shrinks by lr weight_decay x instead of dx growing by weight_decay x. capturable: t
+    is counted on the device, so that the step may be recorded; master_weights as in `Optimizer`.
     Source: Kingma, Ba, Adam: a method for stochastic optimization (2014).
     """
 
@@ -91,9 +99,12 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
+        capturable: bool = False,
+        master_weights: bool = False,
     ) -> None:
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        super().__init__(params, {**options, "maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay})
+        switches = {"maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay, "capturable": capturable}
+        super().__init__(params, {**options, **switches, "master_weights": master_weights})
 
     def moments(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
@@ -108,8 +119,12 @@ class Adam(Optimizer):
         v = state["exp_avg_sq"] = _average(self.moment(state, "exp_avg_sq", x), dx * dx, beta2)
         if group["amsgrad"]:
             v = state["max_exp_avg_sq"] = xp.asarray(xp.maximum(self.moment(state, "max_exp_avg_sq", x), v))
-        scale = xp.sqrt(v) * (1 / math.sqrt(1 - beta2**t)) + group["eps"]
-        change = m * (-lr / (1 - beta1**t)) / scale
+        if isinstance(t, int):
+            whole1, whole2 = 1 - beta1**t, math.sqrt(1 - beta2**t)
+        else:  # counted on the device
+            whole1, whole2 = _whole(beta1, t), xp.sqrt(_whole(beta2, t))
+        scale = xp.sqrt(v) * (1 / whole2) + group["eps"]
+        change = m * (-lr / whole1) / scale
         return change - lr * group["weight_decay"] * x if decoupled and group["weight_decay"] else change
 
 
@@ -129,8 +144,11 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        capturable: bool = False,
+        master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True)
+        switches = {"maximize": maximize, "capturable": capturable, "master_weights": master_weights}
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True, **switches)
 
 
 class RMSprop(Optimizer):
@@ -153,9 +171,11 @@ class RMSprop(Optimizer):
         centered: bool = False,
         *,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
         options = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
-        super().__init__(params, {**options, "centered": centered, "maximize": maximize})
+        switches = {"centered": centered, "maximize": maximize, "master_weights": master_weights}
+        super().__init__(params, {**options, **switches})
 
     def moments(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         averages = ("square_avg", "grad_avg") if group["centered"] else ("square_avg",)

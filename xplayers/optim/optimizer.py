@@ -1,5 +1,6 @@
 """The base of every optimizer: groups of slots, their options, the state of each slot, and the step."""
 
+import functools
 import inspect
 import math
 import numbers
@@ -8,14 +9,18 @@ from typing import Any
 
 from xplayers.arrays import (
     Array,
+    Recording,
     accumulator,
     add_to,
     array_namespace,
     as_array,
     at_home,
     convert,
+    device,
     find_step,
     is_array,
+    put_at,
+    recording,
     to_numpy,
     without_history,
     writable,
@@ -40,7 +45,9 @@ class Optimizer:
     `params` is the network (or anything that `slots_of` takes), or an iterable of groups: dicts with "params" and
     options of the group's own. The groups stand in `param_groups`; their options may be changed between steps, and
     `optimizer.lr` sets the rate of all groups. `state[dotted name]` holds what a parameter's next step needs: in the
-    library and on the device of the parameter, wherever that has been moved, in float32 for the half precisions.
+    library and on the device of the parameter, wherever that has been moved, in float32 for the half precisions. With
+    `master_weights` a parameter in half precision is stepped in float32 too: the state keeps it whole, as "master", and
+    the parameter is that rounded, so that steps smaller than its last digit add up.
 
     A step writes into a parameter where its library and the array allow it and rebinds it otherwise, so it belongs
     behind the backward: a step between a forward and its backward changes what the tape remembers.
@@ -52,6 +59,7 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[str, dict[str, Any]] = {}
+        self._rounded: dict[str, Array] = {}  # the parameters that the master weights were last rounded to
         groups = self._groups_of(params)
         for group in groups:
             self.add_param_group(group)
@@ -90,23 +98,58 @@ class Optimizer:
                 if x is not held:
                     slot.layer.put(slot.name, x)
                 state = self._state_for(slot.key, x, accumulator(x))
-                state["step"] += 1
+                self._count(state, x, options)
                 items.append((x, without_history(dx), state, slot))
+            now, left = recording(), items
+            held = [] if now is None else [(slot, state, dict(state)) for _, _, state, slot in items]
             if find_step.by is not None and getattr(type(self).change, "elementwise", False):
-                items = find_step.by(self, items, options)
-            for x, dx, state, slot in items:
+                left = find_step.by(self, items, options)
+            for x, dx, state, slot in left:
                 self._step_one(x, dx, state, slot, options)
+            if now is not None:
+                for slot, state, before in held:
+                    _record(now, slot, state, before)
+
+    def _count(self, state: dict[str, Any], x: Array, options: Mapping[str, Any]) -> None:
+        """One step more, on the device where the options say so."""
+        capturable = options.get("capturable")
+        if capturable and isinstance(state["step"], int):
+            xp = array_namespace(x)
+            state["step"] = xp.full((), state["step"], dtype=accumulator(x), device=device(x))
+        elif recording() is not None and capturable is False:
+            raise self._refusal(
+                "capturable",
+                "False in a step that is recorded",
+                "True: a step that the host counts would stay the same each time",
+                f"pass capturable=True to {type(self).__name__}",
+                RuntimeError,
+            )
+        state["step"] += 1
 
     def _step_one(self, x: Array, dx: Array, state: dict[str, Any], slot: Slot, group: Mapping[str, Any]) -> None:
         dtype = accumulator(x)
-        if dtype != x.dtype:
-            xp = array_namespace(x)
-            change = xp.astype(self.change(xp.astype(x, dtype), xp.astype(dx, dtype), state, group), x.dtype)
+        if dtype == x.dtype:
+            moved = add_to(x, self.change(x, dx, state, group))
         else:
-            change = self.change(x, dx, state, group)
-        moved = add_to(x, change)
+            xp = array_namespace(x)
+            dx, wide = xp.astype(dx, dtype), self._master(x, dtype, state, slot, group)
+            change = self.change(wide, dx, state, group)
+            if group.get("master_weights"):
+                state["master"] = add_to(wide, change)
+                moved = put_at(x, ..., xp.astype(state["master"], x.dtype))
+            else:
+                moved = add_to(x, xp.astype(change, x.dtype))
         if moved is not x:
             slot.layer.put(slot.name, moved)
+        if "master" in state:
+            self._rounded[slot.key] = slot.value
+
+    def _master(self, x: Array, dtype: Any, state: dict[str, Any], slot: Slot, group: Mapping[str, Any]) -> Array:
+        """x in the dtype to step in: what the state keeps, unless x has been given other values since."""
+        fresh = self._rounded.get(slot.key, slot.value) is not slot.value
+        if not group.get("master_weights") or "master" not in state or fresh:
+            return array_namespace(x).astype(x, dtype, copy=True)
+        return state["master"]
 
     def zero_grad(self) -> None:
         """Clears the gradients of the parameters that are held here."""
@@ -290,8 +333,11 @@ class Optimizer:
         """The state of one parameter, taken out of `rest`; empty where it has made no step."""
         prefix = f"state.{slot.key}."
         names = ("step", *self.moments(group))
+        master = f"{prefix}master"
         found = {name: rest.pop(prefix + name) for name in names if prefix + name in rest}
         missing = [prefix + name for name in names if name not in found]
+        if group.get("master_weights") and master in rest:
+            found["master"] = rest.pop(master)
         if found and missing:
             wrong.append(f"missing {missing}")
         shape = None if slot.value is None else tuple(slot.value.shape)
@@ -316,6 +362,15 @@ class Optimizer:
         self, argument: str, got: str, expected: str, mend: str, kind: type[Exception] = ValueError
     ) -> Exception:
         return refusal(type(self).__name__, argument, got, expected, mend, kind)
+
+
+def _record(now: Recording, slot: Slot, state: dict[str, Any], before: dict[str, Any]) -> None:
+    """Tells a recording which arrays of a state were put in the place of others."""
+    for name, value in state.items():
+        if name in before and value is not before[name] and not isinstance(value, int):
+            get, put = functools.partial(state.__getitem__, name), functools.partial(state.__setitem__, name)
+            now.rebinds((id(state), name), before[name], put, get)
+        now.keep.append((None, name, value))
 
 
 def _is_number(value: Any) -> bool:

@@ -7,7 +7,7 @@ between steps.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from xplayers.arrays import Array, array_namespace, device, is_array, place_of
+from xplayers.arrays import Array, accumulator, array_namespace, device, is_array, place_of
 from xplayers.errors import refusal
 from xplayers.layers import UNSET, Layer
 from xplayers.layers.layer import Entries
@@ -124,9 +124,11 @@ def _walk(params: Any, where: str, prefix: str | None = None) -> Iterator[Slot]:
         raise _no_slot(where, params)
 
 
-def _together(x: Array, y: Array) -> bool:
-    """Whether two arrays live in the same library, on the same device and in the same dtype."""
-    return array_namespace(x) is array_namespace(y) and x.dtype == y.dtype and device(x) == device(y)
+def _together(dx: Array, x: Array) -> bool:
+    """Whether a gradient lives where x does, in its dtype or in the one that x is stepped in."""
+    if array_namespace(dx) is not array_namespace(x) or device(dx) != device(x):
+        return False
+    return dx.dtype == x.dtype or dx.dtype == accumulator(x)
 
 
 def _no_slot(where: str, item: Any) -> Exception:
