@@ -1,6 +1,7 @@
 """Twins for NumPy arrays compiled by numba, of the extra `fast`: loops that read and write each array once."""
 
 from . import activation as activation
+from . import average_pooling as average_pooling
 from . import convolution as convolution
 from . import dropout as dropout
 from . import embedding as embedding

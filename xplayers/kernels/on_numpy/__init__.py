@@ -3,4 +3,5 @@
 from . import activation as activation
 from . import convolution as convolution
 from . import normalization as normalization
+from . import pooling as pooling
 from . import update as update
