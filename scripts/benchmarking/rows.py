@@ -336,8 +336,6 @@ WHY: dict[str, str] = {
     "lstm 2 layers of 650, 35 steps, batch 20": _GATES,
     "lstm both ways 128, 50 steps, batch 32": _GATES,
     "layer norm 4096": "NumPy alone: a dozen passes over 16 MB; compiled, row by row in the cache, 1.0",
-    "embedding bag 100000 of 64": "no kernel yet: rows are gathered, then added by sorted runs",
-    "embedding bag 1000 of 64": "no kernel yet: rows are gathered, then added by sorted runs",
 }
 
 
