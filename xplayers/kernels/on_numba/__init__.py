@@ -6,6 +6,7 @@ from . import convolution as convolution
 from . import dropout as dropout
 from . import embedding as embedding
 from . import embedding_bag as embedding_bag
+from . import loss as loss
 from . import normalization as normalization
 from . import pooling as pooling
 from . import recurrent as recurrent

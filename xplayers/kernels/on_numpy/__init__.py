@@ -2,6 +2,7 @@
 
 from . import activation as activation
 from . import convolution as convolution
+from . import loss as loss
 from . import normalization as normalization
 from . import pooling as pooling
 from . import update as update
