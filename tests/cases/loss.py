@@ -898,6 +898,20 @@ TWINS = [
             ((7, 5), integers((7,), 5), {"reduction": "none", "ignore_index": 3}),
             ((1, 1), integers((1,), 1), {}),
             (floats(6, 9, scale=1e3), integers((6,), 9), {"ignore_index": 2}),
+            ((2, 5, 7), integers((2, 7), 5), {}),
+            ((3, 11, 40, 41), integers((3, 40, 41), 11), {"ignore_index": 4}),
+            ((2, 1, 3, 4, 3), integers((2, 3, 4, 3), 1), {"reduction": "sum"}),
+            (floats(2, 6, 9, 40, scale=1e3), integers((2, 9, 40), 6), {"reduction": "none", "ignore_index": 2}),
+        )
+    ),
+    *(
+        Function("nll_loss", {"x": shape, "target": target, "weight": weight}, kwargs, skip=_NUMPY)
+        for shape, target, weight, kwargs in (
+            ((7, 5), integers((7,), 5), None, {}),
+            ((90, 33), integers((90,), 33), positive(33), {"ignore_index": 3}),
+            ((7, 5), integers((7,), 5), positive(5), {"reduction": "none"}),
+            ((3, 11, 40, 41), integers((3, 40, 41), 11), positive(11), {"ignore_index": 4}),
+            ((2, 5, 7), integers((2, 7), 5), None, {"reduction": "sum"}),
         )
     ),
     *(

@@ -2,6 +2,7 @@
 
 from . import activation as activation
 from . import average_pooling as average_pooling
+from . import classification_loss as classification_loss
 from . import convolution as convolution
 from . import dropout as dropout
 from . import embedding as embedding
