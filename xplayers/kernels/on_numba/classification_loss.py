@@ -13,9 +13,9 @@ import numpy as np
 
 from xplayers.functional.classification_loss import cross_entropy_forward as cross_entropy
 from xplayers.functional.classification_loss import nll_loss_forward as nll_loss
-from xplayers.functional.loss import share
 from xplayers.functional.pair import wants
 
+from ..labels import are_labels, plain_labels, reduced, shares_of
 from ..registry import kernel
 from ..threads import in_parts, runs
 from .compiling import compiled
@@ -120,44 +120,6 @@ def _back_of_pixels(x, target, ignored, top, log_sum, shares, dx, n, length, blo
                 dx[p + _U(target[o + k]) * step + k] -= shares[o + k]
 
 
-def _are_labels(x: Any, target: Any, ignore_index: int, reduction: str) -> bool:
-    """Whether x is (N, C, *) of float32 and target (N, *) of labels in range."""
-    if x.dtype != np.float32 or x.ndim < 2 or x.size == 0 or target.shape != (x.shape[0], *x.shape[2:]):
-        return False
-    if target.dtype.kind not in "iu" or reduction not in ("mean", "sum", "none"):
-        return False
-    kept = target[target != ignore_index]
-    return not kept.size or bool(kept.min() >= 0 and kept.max() < x.shape[1])
-
-
-def _cross_entropy_supports(
-    x: Any,
-    target: Any,
-    weight: Any = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> bool:
-    """Labels in range, neither weighted nor smoothed."""
-    return weight is None and not label_smoothing and _are_labels(x, target, ignore_index, reduction)
-
-
-def _shares(dy: Any, reduction: str, norm: Any, x: Any, target: Any) -> np.ndarray:
-    """What each loss gets of dy."""
-    if dy is None and reduction == "none":
-        share(dy, reduction, norm, x)  # refuses it in words
-    s = np.float32(1 if dy is None else dy) if reduction != "none" else np.asarray(dy, np.float32)
-    s = s * np.float32(1 / norm if norm else math.nan) if reduction == "mean" else s
-    return np.ascontiguousarray(np.broadcast_to(s, target.shape), np.float32).reshape(-1)
-
-
-def _reduced(loss: np.ndarray, shape: tuple, reduction: str, norm: float) -> np.ndarray:
-    if reduction == "none":
-        return loss.reshape(shape)
-    y = loss.sum(dtype=np.float64)
-    return np.asarray(y if reduction == "sum" else y / norm if norm else math.nan, np.float32)
-
-
 def _pixels(x: Any) -> tuple[tuple, list[slice]]:
     """The sizes that the loops over pixels take, and their parts."""
     n, length = x.shape[1], math.prod(x.shape[2:])
@@ -171,7 +133,7 @@ def _cross_entropy_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
     if not want_x:
         return None, None, None
     dx = np.empty(x.shape, np.float32)
-    shares = _shares(dy, reduction, norm, x, target)
+    shares = shares_of(dy, reduction, norm, x, target)
     flat = x.reshape(-1), target.reshape(-1), ignored, top, log_sum, shares, dx.reshape(-1)
     if target.size == len(x):
         n = x.shape[1]
@@ -198,7 +160,7 @@ def cross_entropy_forward(
     label_smoothing: float = 0.0,
 ) -> Any:
     """The sum of each row in one visit while it is in the cache."""
-    if not _cross_entropy_supports(x, target, weight, ignore_index, reduction, label_smoothing):
+    if not plain_labels(x, target, weight, ignore_index, reduction, label_smoothing):
         return NotImplemented
     x, target = np.ascontiguousarray(x), np.ascontiguousarray(target, np.int64)
     n = x.shape[1]
@@ -213,7 +175,7 @@ def cross_entropy_forward(
     if not np.isfinite(loss).all():
         return NotImplemented
     norm = int((target != ignore_index).sum())
-    y = _reduced(loss, target.shape, reduction, norm)
+    y = reduced(loss, target.shape, reduction, norm)
     return y, (x, target, ignore_index, top, log_sum, reduction, norm)  # linear_loss.py reads the last
 
 
@@ -240,7 +202,7 @@ def _put(target, ignored, w, shares, dx, n, length):
 
 def _nll_supports(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> bool:
     fits = weight is None or (weight.dtype == np.float32 and x.ndim > 1 and weight.shape == x.shape[1:2])
-    return fits and _are_labels(x, target, ignore_index, reduction)
+    return fits and are_labels(x, target, ignore_index, reduction)
 
 
 def _nll_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
@@ -249,7 +211,7 @@ def _nll_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
     if not want_x:
         return None, None, None
     dx = np.zeros(x.shape, np.float32)
-    shares = _shares(dy, reduction, norm, x, target)
+    shares = shares_of(dy, reduction, norm, x, target)
     _put(target.reshape(-1), ignored, w, shares, dx.reshape(-1), x.shape[1], math.prod(x.shape[2:]))
     return dx, None, None
 
@@ -267,4 +229,4 @@ def nll_loss_forward(x: Any, target: Any, weight: Any = None, ignore_index: int 
     w, loss = np.empty(target.size, np.float32), np.empty(target.size, np.float32)
     _pick(x.reshape(-1), target.reshape(-1), ignore_index, weights, w, loss, n, length)
     norm = float(w.sum(dtype=np.float64))
-    return _reduced(loss, target.shape, reduction, norm), (x, target, ignore_index, w, reduction, norm)
+    return reduced(loss, target.shape, reduction, norm), (x, target, ignore_index, w, reduction, norm)
