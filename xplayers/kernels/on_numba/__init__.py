@@ -11,5 +11,6 @@ from . import loss as loss
 from . import normalization as normalization
 from . import pooling as pooling
 from . import recurrent as recurrent
+from . import resampling as resampling
 from . import softmax as softmax
 from . import update as update
