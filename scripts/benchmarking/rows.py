@@ -326,10 +326,6 @@ _GATES = (
     "products of 32 columns at half of the ceiling: W h 170 us a step against 260 us of h W^T; compiled steps with the "
     "samples innermost 81 ms, the agnostic scan 97 ms"
 )
-_WINDOWS = (
-    "a compiled scan of each window 15 ms on a thread, running maxima along the axes and back 11 ms: neither uses the "
-    "wide registers throughout"
-)
 WHY: dict[str, str] = {
     "conv 3x3 512-512 @7": _TILES,
     "adam, 25 million in one array, torch fused": _STEPS,
@@ -339,12 +335,7 @@ WHY: dict[str, str] = {
     "lstm 256, 64 steps, batch 32": _GATES,
     "lstm 2 layers of 650, 35 steps, batch 20": _GATES,
     "lstm both ways 128, 50 steps, batch 32": _GATES,
-    "max pool 2x2 64 @56": _WINDOWS,
-    "max pool 3x3 stride 2 64 @112": _WINDOWS,
-    "adaptive max pool 512 @7": "no kernel yet: positions are looked up by index, 49 of them for each maximum",
     "layer norm 4096": "NumPy alone: a dozen passes over 16 MB; compiled, row by row in the cache, 1.0",
-    "embedding bag 100000 of 64": "no kernel yet: rows are gathered, then added by sorted runs",
-    "embedding bag 1000 of 64": "no kernel yet: rows are gathered, then added by sorted runs",
 }
 
 

@@ -199,4 +199,20 @@ TWINS = [
     Function("embedding", {"x": integers((5, 7), 9), "weight": (9, 6)}, skip=_NUMPY),
     Function("embedding", {"x": integers((300,), 40), "weight": (40, 129)}, {"padding_idx": -3}, skip=_NUMPY),
     Function("embedding", {"x": integers((), 4), "weight": (4, 3)}, {"padding_idx": 2}, skip=_NUMPY),
+    *(
+        Function("embedding_bag", {"x": integers(shape, v), "weight": weight, **arrays}, kwargs)
+        for shape, v, weight, arrays, kwargs in (
+            ((5, 7), 9, (9, 6), {}, {}),
+            ((64, 16), 50, (50, 64), {}, {"mode": "sum", "padding_idx": -3}),
+            ((41, 13), 30, (30, 129), {}, {"padding_idx": 2}),
+            ((3, 5), 4, (4, 3), {"per_sample_weights": (3, 5)}, {"mode": "sum", "padding_idx": 1}),
+            ((40, 50), 90, (90, 33), {"per_sample_weights": (40, 50)}, {"mode": "sum"}),
+            ((7, 9), 12, (12, 5), {}, {"mode": "max"}),
+            ((40, 50), 90, (90, 65), {}, {"mode": "max", "padding_idx": 3}),
+            ((6, 8), 5, values(np.tile([[1.0, 2.0], [2.0, 1.0]], (3, 4))), {}, {"mode": "max"}),
+            ((30,), 12, (12, 5), {"offsets": values([0, 4, 4, 11, 30])}, {}),
+            ((30,), 12, (12, 5), {"offsets": values([0, 4, 4, 11, 30])}, {"mode": "max", "padding_idx": 0}),
+            ((30,), 12, (12, 5), {"offsets": values([0, 3, 30])}, {"mode": "sum", "include_last_offset": True}),
+        )
+    ),
 ]

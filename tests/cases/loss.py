@@ -895,13 +895,33 @@ FAULTS = [
 _NUMPY = {"numpy": "left to the agnostic code"}
 TWINS = [
     *(
-        Function("cross_entropy", {"x": shape, "target": target}, kwargs, skip=_NUMPY)
+        Function("cross_entropy", {"x": shape, "target": target}, kwargs)
         for shape, target, kwargs in (
             ((7, 5), integers((7,), 5), {}),
             ((90, 1003), integers((90,), 1003), {"reduction": "sum"}),
             ((7, 5), integers((7,), 5), {"reduction": "none", "ignore_index": 3}),
             ((1, 1), integers((1,), 1), {}),
             (floats(6, 9, scale=1e3), integers((6,), 9), {"ignore_index": 2}),
+            ((300, 701), integers((300,), 701), {"ignore_index": 7}),
+        )
+    ),
+    *(
+        Function("cross_entropy", {"x": shape, "target": target}, kwargs, skip=_NUMPY)
+        for shape, target, kwargs in (
+            ((2, 5, 7), integers((2, 7), 5), {}),
+            ((3, 11, 40, 41), integers((3, 40, 41), 11), {"ignore_index": 4}),
+            ((2, 1, 3, 4, 3), integers((2, 3, 4, 3), 1), {"reduction": "sum"}),
+            (floats(2, 6, 9, 40, scale=1e3), integers((2, 9, 40), 6), {"reduction": "none", "ignore_index": 2}),
+        )
+    ),
+    *(
+        Function("nll_loss", {"x": shape, "target": target, "weight": weight}, kwargs, skip=_NUMPY)
+        for shape, target, weight, kwargs in (
+            ((7, 5), integers((7,), 5), None, {}),
+            ((90, 33), integers((90,), 33), positive(33), {"ignore_index": 3}),
+            ((7, 5), integers((7,), 5), positive(5), {"reduction": "none"}),
+            ((3, 11, 40, 41), integers((3, 40, 41), 11), positive(11), {"ignore_index": 4}),
+            ((2, 5, 7), integers((2, 7), 5), None, {"reduction": "sum"}),
         )
     ),
     *(
@@ -909,4 +929,33 @@ TWINS = [
         for name in ("softmax", "log_softmax")
         for shape, dim in (((7, 5), 1), ((3, 4, 33), -1), ((200, 701), 1), ((9,), 0), (floats(5, 17, scale=1e3), 1))
     ),
+    *(
+        Function(name, {"x": shape, "target": shape}, {**kwargs, "reduction": reduction}, skip=skip)
+        for name, options, skip in (
+            ("mse_loss", ({}, {}, {}), {}),
+            ("l1_loss", ({}, {}, {}), _NUMPY),
+            ("huber_loss", ({}, {"delta": 0.3}, {"delta": 2.5}), {}),
+            ("smooth_l1_loss", ({}, {"beta": 0.3}, {"beta": 2.5}), {}),
+        )
+        for kwargs, shape, reduction in zip(
+            options, ((7, 5), (300, 301), (3, 4, 9)), ("mean", "sum", "none"), strict=True
+        )
+    ),
+    *(
+        Function(name, {"x": draw(*shape), "target": probabilities(*shape)}, {"reduction": reduction}, skip=skip)
+        for name, draw, skip in (
+            ("binary_cross_entropy", probabilities, _NUMPY),
+            ("binary_cross_entropy_with_logits", floats, {}),
+            ("kl_div", floats, _NUMPY),
+        )
+        for shape, reduction in (((7, 5), "mean"), ((300, 301), "sum"), ((3, 4, 9), "none"))
+    ),
+    Function("l1_loss", {"x": values([0.0, 1.0, -1.0]), "target": values([0.0, 0.0, 0.0])}, skip=_NUMPY),
+    Function(
+        "binary_cross_entropy",
+        {"x": values([0.0, 1.0, 1.0, 0.0, 0.5]), "target": values([0.0, 1.0, 0.0, 1.0, 1.0])},
+        skip=_NUMPY,
+    ),
+    Function("binary_cross_entropy_with_logits", {"x": floats(5, 7, scale=60.0), "target": probabilities(5, 7)}),
+    Function("kl_div", {"x": (3, 3), "target": values(np.eye(3))}, {"reduction": "batchmean"}, skip=_NUMPY),
 ]

@@ -305,27 +305,81 @@ FAULTS = [
     Fault("pooling._max_along", "xp.maximum", "xp.minimum", "MaxPool1d(2"),
     Fault("pooling._argmax", "(value > y)", "(value >= y)", "AdaptiveMaxPool2d(3,True)"),
     Fault("pooling._put", "index_add(flat", "index_add(flat + 1.0", "AdaptiveMaxPool2d"),
-    Fault("pooling._counts", "step.padding if include_pad else 0", "step.padding", "AvgPool2d"),
-    Fault("pooling._counts", "step.size + pad", "10**9", "AvgPool2d"),
+    Fault("pooling.pooled_counts", "step.padding if include_pad else 0", "step.padding", "AvgPool2d"),
+    Fault("pooling.pooled_counts", "step.size + pad", "10**9", "AvgPool2d"),
     Fault("pooling._average", "dtype=accumulator(x), device=device(x)", "dtype=accumulator(x)", "AvgPool2d"),
     Fault("pooling._spread_along", "), d[_along", "), 0.5 * d[_along", "AdaptiveAvgPool2d"),
-    Fault("pooling._adaptive_runs", "-(-(o + 1) * size // out)", "(o + 1) * size // out", "AdaptiveAvgPool2d"),
+    Fault("pooling.adaptive_runs", "-(-(o + 1) * size // out)", "(o + 1) * size // out", "AdaptiveAvgPool2d"),
     Fault("pooling.pooling_steps", "count -= ceil_mode and", "count -= False and", "AvgPool2d,AvgPool3d,AvgPool1d"),
     Fault("pooling._power", "return x**exponent", "return x*x", "LPPool2d"),
     Fault("layers.pooling._Pooling.backward", "tape.pop(self)", "tape.top().cache", "MaxPool1d"),
     Fault("layers.pooling._MaxUnpool.backward", "return dx", "return dx + 1", "MaxUnpool1d"),
 ]
 
-_NUMPY = {"numpy": "left to the agnostic code"}
+_EQUAL = {"numpy": "windows in equal steps are left to the agnostic code"}
+_WHOLE = {"numba": "whole planes are left to NumPy alone"}
 TWINS = [
-    Function(name, {"x": x}, kwargs, skip=_NUMPY)
-    for name, x, kwargs in (
-        ("max_pool1d", distinct(3, 4, 21), {"kernel_size": 4}),
-        ("max_pool1d", distinct(5, 9), {"kernel_size": 3, "stride": 1, "padding": 1, "ceil_mode": True}),
-        ("max_pool2d", distinct(3, 4, 9, 11), {"kernel_size": 2}),
-        ("max_pool2d", distinct(40, 30, 15, 14), {"kernel_size": 3, "stride": 2, "padding": 1}),
-        ("max_pool2d", distinct(2, 3, 9, 12), {"kernel_size": (3, 2), "stride": 1, "dilation": (2, 3)}),
-        ("max_pool2d", values(np.tile([0.0, 1.0, 1.0, 0.0, 1.0], (2, 1, 5, 2))), {"kernel_size": 3, "stride": 2}),
-        ("max_pool3d", distinct(2, 3, 5, 6, 7), {"kernel_size": 2, "padding": 1, "ceil_mode": True}),
-    )
+    *(
+        Function(name, {"x": x}, kwargs)
+        for name, x, kwargs in (
+            ("max_pool1d", distinct(3, 4, 21), {"kernel_size": 4}),
+            ("max_pool1d", distinct(3, 4, 90), {"kernel_size": 4, "stride": 2, "padding": 2, "return_indices": True}),
+            ("max_pool1d", distinct(5, 9), {"kernel_size": 3, "stride": 1, "padding": 1, "ceil_mode": True}),
+            ("max_pool2d", distinct(3, 4, 9, 11), {"kernel_size": 2}),
+            ("max_pool2d", distinct(3, 4, 31, 41), {"kernel_size": 2, "stride": 1, "padding": 1}),
+            ("max_pool2d", distinct(40, 30, 15, 14), {"kernel_size": 3, "stride": 2, "padding": 1}),
+            ("max_pool2d", distinct(2, 3, 9, 12), {"kernel_size": (3, 2), "stride": 1, "dilation": (2, 3)}),
+            ("max_pool2d", distinct(2, 3, 19, 37), {"kernel_size": 5, "stride": (3, 2), "padding": 2}),
+            ("max_pool2d", distinct(2, 3, 9, 37), {"kernel_size": (4, 7), "stride": 3, "padding": (1, 3)}),
+            ("max_pool2d", values(np.tile([0.0, 1.0, 1.0, 0.0, 1.0], (2, 1, 5, 2))), {"kernel_size": 3, "stride": 2}),
+            ("max_pool2d", values(np.tile(_TIED, (1, 1, 3, 4))), {"kernel_size": 3, "stride": 2, "padding": 1}),
+            ("max_pool2d", values(_EXTREME), {"kernel_size": 3, "stride": 2, "padding": 1, "return_indices": True}),
+            ("max_pool3d", distinct(2, 3, 5, 6, 7), {"kernel_size": 2, "padding": 1, "ceil_mode": True}),
+            ("max_pool3d", values(np.tile(_TIED, (2, 1, 1, 1, 3))), {"kernel_size": 3, "stride": 1, "padding": 1}),
+            ("max_pool3d", distinct(40, 3, 5, 16, 17), {"kernel_size": (1, 2, 3), "stride": 2, "return_indices": True}),
+            ("avg_pool1d", (3, 4, 21), {"kernel_size": 4}),
+            ("avg_pool1d", (5, 9), {"kernel_size": 3, "stride": 1, "padding": 1, "count_include_pad": False}),
+            ("avg_pool1d", (2, 3, 77), {"kernel_size": 7, "stride": 2, "padding": 3, "ceil_mode": True}),
+            ("avg_pool2d", (3, 4, 9, 11), {"kernel_size": 2}),
+            ("avg_pool2d", (40, 30, 15, 14), {"kernel_size": 3, "stride": 2, "padding": 1}),
+            ("avg_pool2d", (2, 3, 28, 40), {"kernel_size": 3, "stride": 1, "padding": 1, "count_include_pad": False}),
+            ("avg_pool2d", (2, 3, 9, 12), {"kernel_size": (4, 2), "stride": (1, 3), "divisor_override": -7}),
+            ("avg_pool2d", (2, 3, 10, 13), {"kernel_size": 4, "stride": 3, "padding": 2, "ceil_mode": True}),
+            ("avg_pool3d", (2, 3, 5, 6, 7), {"kernel_size": 2, "padding": 1, "ceil_mode": True}),
+            ("avg_pool3d", (2, 3, 5, 6, 37), {"kernel_size": (2, 3, 5), "stride": 1, "padding": (0, 1, 2)}),
+            ("avg_pool3d", (40, 3, 5, 16, 17), {"kernel_size": (1, 2, 3), "stride": 2, "divisor_override": 5}),
+        )
+    ),
+    *(
+        Function(f"adaptive_avg_pool{n}d", {"x": shape}, {"output_size": size})
+        for n, shape, size in (
+            (1, (3, 4, 21), 4),
+            (1, (5, 9), 3),
+            (1, (2, 3, 7), 11),
+            (2, (3, 4, 28, 28), 6),
+            (2, (40, 30, 12, 14), (3, 7)),
+            (2, (2, 3, 9, 8), (None, 3)),
+            (3, (2, 3, 5, 6, 7), 3),
+            (3, (2, 3, 4, 6, 8), 2),
+            (3, (40, 3, 5, 16, 17), (1, 4, 5)),
+        )
+    ),
+    *(
+        Function(f"adaptive_max_pool{n}d", {"x": x}, kwargs, skip=skip)
+        for n, x, kwargs, skip in (
+            (1, distinct(3, 4, 21), {"output_size": 4}, {}),
+            (1, distinct(3, 40, 21), {"output_size": 1}, _WHOLE),
+            (1, distinct(3, 7), {"output_size": 11, "return_indices": True}, {}),
+            (1, distinct(3, 4, 21), {"output_size": 7}, _EQUAL),
+            (2, distinct(3, 4, 28, 28), {"output_size": 6}, {}),
+            (2, values(_TIED), {"output_size": (4, 3), "return_indices": True}, {}),
+            (2, values(_TIED), {"output_size": 1, "return_indices": True}, _WHOLE),
+            (2, values(_EXTREME), {"output_size": 1}, _WHOLE),
+            (2, values(_EXTREME), {"output_size": 4}, {}),
+            (2, distinct(40, 30, 12, 14), {"output_size": (3, 7)}, _EQUAL),
+            (3, distinct(2, 3, 5, 6, 7), {"output_size": 3}, {}),
+            (3, distinct(40, 3, 5, 16, 17), {"output_size": 1}, _WHOLE),
+            (3, distinct(4, 3, 5, 6, 7), {"output_size": (2, 1, 3), "return_indices": True}, {}),
+        )
+    ),
 ]

@@ -263,3 +263,20 @@ FAULTS = [
     Fault("resampling._to_channels", "n + 2, n + 4, n + 1, n + 3", "n + 4, n + 2, n + 1, n + 3", "PixelUnshuffle(2"),
     Fault("resampling.channel_shuffle_backward", "dy.shape[1] // groups", "groups", "ChannelShuffle"),
 ]
+
+_NUMPY = {"numpy": "left to the agnostic code"}
+TWINS = [
+    Function("interpolate", {"x": shape}, kwargs, skip=_NUMPY)
+    for shape, kwargs in (
+        ((2, 3, 7), {"size": 15}),
+        ((2, 3, 7), {"scale_factor": 2.5, "mode": "linear"}),
+        ((40, 30, 9, 14), {"scale_factor": 2}),
+        ((2, 3, 9, 7), {"size": (5, 13)}),
+        ((2, 3, 9, 7), {"size": (4, 16), "mode": "nearest-exact"}),
+        ((40, 30, 9, 14), {"scale_factor": 2, "mode": "bilinear"}),
+        ((2, 3, 9, 7), {"size": (5, 13), "mode": "bilinear", "align_corners": True}),
+        ((2, 3, 9, 7), {"size": (13, 5), "mode": "bicubic"}),
+        ((2, 3, 17, 19), {"size": (5, 6), "mode": "bilinear", "antialias": True}),
+        ((2, 3, 1, 1), {"size": (4, 3), "mode": "bilinear"}),
+    )
+]

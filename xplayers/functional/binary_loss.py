@@ -6,7 +6,7 @@ from xplayers.arrays import array_namespace, mean, size
 
 from .activation import logsigmoid, sigmoid
 from .loss import as_floats, fit, pointwise, reduce, share
-from .pair import answer_of, wants
+from .pair import accelerable, answer_of, follows_cache, wants
 
 __all__ = [
     "binary_cross_entropy",
@@ -40,6 +40,7 @@ def _clamped_log(xp, x):
     return xp.where(some, xp.maximum(xp.log(xp.where(some, x, 1.0)), -100.0), -100.0)
 
 
+@accelerable
 def binary_cross_entropy_forward(x, target, weight=None, reduction="mean"):
     """y = -(t log(x) + (1 - t) log(1 - x)), times weight, reduced; the logarithms stop at -100.
 
@@ -52,6 +53,7 @@ def binary_cross_entropy_forward(x, target, weight=None, reduction="mean"):
     return reduce(_weighted(loss, weight), reduction, size(loss)), (x, target, weight, reduction, size(loss))
 
 
+@follows_cache
 def binary_cross_entropy_backward(dy, cache, *, wanted=None):
     """dy () or (*) -> dx (*), dtarget (*), None: the gradients of `binary_cross_entropy_forward`. dy None is 1."""
     x, target, weight, reduction, norm = cache
@@ -70,6 +72,7 @@ def binary_cross_entropy_backward(dy, cache, *, wanted=None):
 binary_cross_entropy = answer_of(binary_cross_entropy_forward)
 
 
+@accelerable
 def binary_cross_entropy_with_logits_forward(x, target, weight=None, reduction="mean", pos_weight=None):
     """y = -(p t log(s) + (1 - t) log(1 - s)) with s = 1 / (1 + e^-x), times weight, reduced; p is pos_weight or 1.
 
@@ -92,6 +95,7 @@ def binary_cross_entropy_with_logits_forward(x, target, weight=None, reduction="
     )
 
 
+@follows_cache
 def binary_cross_entropy_with_logits_backward(dy, cache, *, wanted=None):
     """dy () or (*) -> dx (*), dtarget (*), None, None: the gradients of `binary_cross_entropy_with_logits_forward`.
 

@@ -66,6 +66,7 @@ def _row_shares(dy, reduction, norm, x):
     return array_namespace(x).expand_dims(s, axis=_class_axis(x)) if reduction == "none" else s
 
 
+@accelerable
 def nll_loss_forward(x, target, weight=None, ignore_index=-100, reduction="mean"):
     """y = -w x[label], w the weight of the label, reduced; 'mean' divides by the sum of the w.
 
@@ -83,6 +84,7 @@ def nll_loss_forward(x, target, weight=None, ignore_index=-100, reduction="mean"
     return reduce(xp.squeeze(loss, axis=axis), reduction, norm), (x, index, kept, w, reduction, norm)
 
 
+@follows_cache
 def nll_loss_backward(dy, cache, *, wanted=None):
     """dy () or (N, *) -> dx (N, C, *), None, None: the gradients of `nll_loss_forward`. dy None is 1."""
     x, index, kept, w, reduction, norm = cache

@@ -6,7 +6,7 @@ import warnings
 from xplayers.arrays import accumulator, array_namespace, is_floating, size, sum_to
 from xplayers.errors import refusal
 
-from .pair import answer_of, wants
+from .pair import accelerable, answer_of, follows_cache, wants
 
 __all__ = [
     "gaussian_nll_loss",
@@ -110,7 +110,7 @@ def _difference_forward(x, target, weight, reduction, value, by_weight):
     if x.shape != target.shape:
         warnings.warn(
             f"x has shape {tuple(x.shape)}, target {tuple(target.shape)}: they are broadcast, which is rarely meant",
-            stacklevel=4,
+            stacklevel=5,
         )
     d = x - as_floats(target, x)
     loss = value(d) if weight is None else value(d) * weight
@@ -137,6 +137,7 @@ def _difference_backward(dy, cache, wanted, value, slope):
     return dx, dtarget, dweight
 
 
+@accelerable
 def mse_loss_forward(x, target, reduction="mean", weight=None):
     """y = (x - target)^2, times weight, reduced; 'mean' divides by the sum of weights.
 
@@ -147,6 +148,7 @@ def mse_loss_forward(x, target, reduction="mean", weight=None):
     return _difference_forward(x, target, weight, reduction, lambda d: d * d, True)
 
 
+@follows_cache
 def mse_loss_backward(dy, cache, *, wanted=None):
     """dy () or (*) -> dx (*), dtarget (*), dweight (*): the gradients of `mse_loss_forward`. dy None is 1."""
     return _difference_backward(dy, cache, wanted, lambda d: d * d, lambda d: 2.0 * d)
@@ -155,6 +157,7 @@ def mse_loss_backward(dy, cache, *, wanted=None):
 mse_loss = answer_of(mse_loss_forward)
 
 
+@accelerable
 def l1_loss_forward(x, target, reduction="mean", weight=None):
     """y = |x - target|, times weight, reduced; 'mean' divides by the sum of weights.
 
@@ -166,6 +169,7 @@ def l1_loss_forward(x, target, reduction="mean", weight=None):
     return _difference_forward(x, target, weight, reduction, xp.abs, True)
 
 
+@follows_cache
 def l1_loss_backward(dy, cache, *, wanted=None):
     """dy () or (*) -> dx (*), dtarget (*), dweight (*): the gradients of `l1_loss_forward`, 0 at 0. dy None is 1."""
     xp = array_namespace(cache[0])
@@ -188,6 +192,7 @@ def _clipped(d, delta):
     return array_namespace(d).clip(d, -float(delta), float(delta))
 
 
+@accelerable
 def huber_loss_forward(x, target, reduction="mean", delta=1.0, weight=None):
     """y = d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - target; times weight, reduced.
 
@@ -199,6 +204,7 @@ def huber_loss_forward(x, target, reduction="mean", delta=1.0, weight=None):
     return y, (cache, delta)
 
 
+@follows_cache
 def huber_loss_backward(dy, cache, *, wanted=None):
     """dy () or (*) -> dx (*), dtarget (*), dweight (*): the gradients of `huber_loss_forward`. dy None is 1."""
     inner, delta = cache
@@ -208,6 +214,7 @@ def huber_loss_backward(dy, cache, *, wanted=None):
 huber_loss = answer_of(huber_loss_forward)
 
 
+@accelerable
 def smooth_l1_loss_forward(x, target, reduction="mean", beta=1.0):
     """y = d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, with d = x - target, reduced; |d| for beta 0.
 
@@ -220,6 +227,7 @@ def smooth_l1_loss_forward(x, target, reduction="mean", beta=1.0):
     return y, (cache, beta)
 
 
+@follows_cache
 def smooth_l1_loss_backward(dy, cache, *, wanted=None):
     """dy () or (*) -> dx (*), dtarget (*): the gradients of `smooth_l1_loss_forward`. dy None is 1."""
     inner, beta = cache
@@ -322,6 +330,7 @@ def _safe_log(xp, t):
     return xp.where(t < 0, math.nan, xp.log(xp.where(t > 0, t, 1.0)))
 
 
+@accelerable
 def kl_div_forward(x, target, reduction="mean", log_target=False):
     """y = t (log(t) - x), the pointwise divergence of the logarithms x from t = target, or e^target; reduced.
 
@@ -341,6 +350,7 @@ def kl_div_forward(x, target, reduction="mean", log_target=False):
     return reduce(loss, reduction, norm), (x, target, reduction, log_target, norm)
 
 
+@follows_cache
 def kl_div_backward(dy, cache, *, wanted=None):
     """dy () or (N, *) -> dx (N, *), dtarget (N, *): the gradients of `kl_div_forward`. dy None is 1."""
     x, target, reduction, log_target, norm = cache

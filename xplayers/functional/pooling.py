@@ -12,7 +12,18 @@ import math
 import operator
 from typing import NamedTuple
 
-from xplayers.arrays import accumulator, add_at, array_namespace, blocks, device, index_add, like, total, uniform
+from xplayers.arrays import (
+    accumulator,
+    add_at,
+    array_namespace,
+    blocks,
+    device,
+    index_add,
+    like,
+    sum_trailing,
+    total,
+    uniform,
+)
 from xplayers.errors import refusal
 
 from .pair import accelerable, answer_of, follows_cache, wants
@@ -104,10 +115,17 @@ class Runs(NamedTuple):
     """Windows along one axis of `size` that are not in equal steps, or longer than many: (start, stop) of each."""
 
     size: int
-    bounds: list
+    bounds: tuple
 
     def sources(self):
         return [list(range(*b)) for b in self.bounds]
+
+
+def _is_whole(run):
+    """Whether the only window along an axis sees all of it."""
+    if isinstance(run, Runs):
+        return run.bounds == ((0, run.size),)
+    return run.windows == 1 and run.kernel == run.size and run.padding == 0 and run.dilation == 1
 
 
 def n_tuple(where, name, value, n, least):
@@ -308,10 +326,16 @@ def _max_pool_forward(n, x, kernel_size, stride=None, padding=0, dilation=1, cei
 
 
 def _max_by_steps(x, steps):
-    y = x
+    n, lead = len(steps), x.shape[: -len(steps)]
+    outputs = (step.windows for step in steps)
+    if n > 1 and all(_is_whole(step) for step in steps):  # a plane is one run of its elements
+        area = math.prod(step.size for step in steps)
+        steps = (Step(area, area, area, 0, 1, 1),)
+    xp = array_namespace(x)
+    y = xp.reshape(x, (*lead, *(step.size for step in steps)))
     for axis, step in enumerate(steps, -len(steps)):  # outermost first: whole rows, contiguous in memory
         y = _max_along(y, axis, step)
-    return y, (x, len(steps), steps, None)
+    return xp.reshape(y, (*lead, *outputs)), (x, n, steps, None)
 
 
 def _max_pool_backward(dy, cache, *, wanted=None):
@@ -327,7 +351,8 @@ def _max_pool_backward(dy, cache, *, wanted=None):
         return _put(dy, indices, x.shape, n)
     xp = array_namespace(x)
     p = math.prod(x.shape[:-n])
-    planes, d = xp.reshape(x, (p, *x.shape[-n:])), xp.reshape(dy, (p, *dy.shape[-n:]))
+    planes = xp.reshape(x, (p, *(step.size for step in steps)))
+    d = xp.reshape(dy, (p, *(step.windows for step in steps)))
     each = math.prod(x.shape[-n:]) // max(step.kernel for step in steps)  # about what one tap sees
     parts = [_give_back(d[b, ...], planes[b, ...], steps) for b in blocks(x, p, each)]
     return xp.reshape(xp.concat(parts) if len(parts) != 1 else parts[0], x.shape) if parts else xp.zeros_like(x)
@@ -351,7 +376,7 @@ def _adaptive_max_pool_forward(n, x, output_size, return_indices=False):
     stands. Errors: ValueError for an output size below 1. Twin: torch.nn.functional.adaptive_max_pool{n}d.
     Source: He et al., Spatial pyramid pooling in deep convolutional networks (2014).
     """
-    runs = tuple(_adaptive_runs(f"adaptive_max_pool{n}d", x.shape[-n:], output_size))
+    runs = tuple(adaptive_runs(f"adaptive_max_pool{n}d", x.shape[-n:], output_size))
     if not return_indices and all(isinstance(run, Step) for run in runs):
         return _max_by_steps(x, runs)
     y, indices = _argmax(x, list(_shared_taps(x, runs)))
@@ -507,8 +532,9 @@ def _average(x, runs, divisor):
         counts = (xp.reshape(c, (-1, *(1,) * (len(runs) - 1 - i))) for i, c in enumerate(counts))
         divisor = functools.reduce(operator.mul, counts)  # (*outputs)
     t = xp.astype(x, accumulator(x), copy=False)
-    if all(isinstance(run, Runs) and run.bounds == [(0, run.size)] for run in runs):
-        t = total(t, axis=tuple(range(-len(runs), 0)), keepdims=True)
+    if all(map(_is_whole, runs)):
+        t = xp.reshape(t, (*x.shape[: -len(runs)], math.prod(run.size for run in runs)))
+        t = xp.reshape(sum_trailing(t), (*x.shape[: -len(runs)], *(1,) * len(runs)))
     else:
         for axis, run in enumerate(runs, -len(runs)):
             t = _sum_along(t, axis, run)
@@ -523,6 +549,10 @@ def _avg_pool_backward(dy, cache, *, wanted=None):
         return None
     xp = array_namespace(dy)
     d = xp.astype(dy, accumulator(dy), copy=False) / divisor
+    if all(map(_is_whole, runs)):
+        sizes = [run.size for run in runs]
+        d = xp.reshape(xp.repeat(xp.reshape(d, (-1,)), math.prod(sizes)), (*dy.shape[: -len(runs)], *sizes))
+        return xp.astype(d, dy.dtype, copy=False)
     for axis in range(-1, -len(runs) - 1, -1):
         d = _spread_along(d, axis, runs[axis])
     return xp.astype(d, dy.dtype, copy=False)
@@ -545,11 +575,11 @@ def _avg_pool_forward(
         raise refusal(where, "divisor_override", "0", "a number other than 0, or None", "leave divisor_override out")
     counts = divisor_override
     if counts is None:
-        counts = [_counts(step, count_include_pad) for step in steps]
+        counts = [pooled_counts(step, count_include_pad) for step in steps]
     return _average(x, steps, counts)
 
 
-def _counts(step, include_pad):
+def pooled_counts(step, include_pad):
     pad = step.padding if include_pad else 0
     starts = [step.start(o) for o in range(step.windows)]
     return [min(start + step.kernel, step.size + pad) - max(start, -pad) for start in starts]
@@ -560,7 +590,7 @@ def _quickest(step):
     if isinstance(step, Runs) or step.windows >= step.kernel:
         return step
     starts = [step.start(o) for o in range(step.windows)]
-    return Runs(step.size, [(max(0, start), min(step.size, start + step.kernel)) for start in starts])
+    return Runs(step.size, tuple((max(0, start), min(step.size, start + step.kernel)) for start in starts))
 
 
 def adaptive_sizes(where, sizes, output_size):
@@ -573,13 +603,13 @@ def adaptive_sizes(where, sizes, output_size):
     return n_tuple(where, "output_size", output_size, n, 1)
 
 
-def _adaptive_runs(where, sizes, output_size):
+def adaptive_runs(where, sizes, output_size):
     """The windows of adaptive pooling on each axis, in equal steps where they are."""
     for size, out in zip(sizes, adaptive_sizes(where, sizes, output_size), strict=True):
         if size % out == 0:
             yield Step(size, size // out, size // out, 0, 1, out)
         else:
-            yield Runs(size, [(o * size // out, -(-(o + 1) * size // out)) for o in range(out)])
+            yield Runs(size, tuple((o * size // out, -(-(o + 1) * size // out)) for o in range(out)))
 
 
 def _adaptive_avg_pool_forward(n, x, output_size):
@@ -589,7 +619,7 @@ def _adaptive_avg_pool_forward(n, x, output_size):
     Twin: torch.nn.functional.adaptive_avg_pool{n}d.
     Source: He et al., Spatial pyramid pooling in deep convolutional networks (2014).
     """
-    runs = tuple(_adaptive_runs(f"adaptive_avg_pool{n}d", x.shape[-n:], output_size))
+    runs = tuple(adaptive_runs(f"adaptive_avg_pool{n}d", x.shape[-n:], output_size))
     return _average(x, runs, [[len(window) for window in run.sources()] for run in runs])
 
 

@@ -86,7 +86,7 @@ def _apply(t, axis, map):
 
 
 @functools.lru_cache(maxsize=256)
-def _maps(mode, size, out, factor, align_corners, antialias, single):
+def maps_of(mode, size, out, factor, align_corners, antialias, single):
     """The map of one axis from `size` to `out` elements, and its transpose."""
     if align_corners:
         scale = (size - 1) / (out - 1) if out > 1 else 0.0
@@ -243,7 +243,7 @@ def interpolate_forward(
     t = xp.astype(x, accumulator(x), copy=False)
     single = t.dtype == xp.float32
     parts = zip(x.shape[2:], outputs, factors, strict=True)
-    maps = [_maps(mode, size, out, factor, bool(align_corners), antialias, single) for size, out, factor in parts]
+    maps = [maps_of(mode, size, out, factor, bool(align_corners), antialias, single) for size, out, factor in parts]
     for axis in range(-1, -len(maps) - 1, -1):
         t = _apply(t, axis, maps[axis][0])
     return xp.astype(t, x.dtype, copy=False), (maps, None)

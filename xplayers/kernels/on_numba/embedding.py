@@ -5,6 +5,7 @@ names are never touched: NumPy's zeros are pages that the system has not handed 
 max_norm, scale_grad_by_freq.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..registry import kernel
 from ..threads import in_parts, runs
 from .compiling import compiled
 
-__all__: list[str] = []
+__all__ = ["columns_in_parts"]
 
 _PART = 1 << 16  # numbers that are worth a thread
 
@@ -52,10 +53,13 @@ def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         return None, None
     dweight = np.zeros(weight.shape, np.float32)
     rows = np.ascontiguousarray(dy).reshape(index.size, weight.shape[1])
-    columns = weight.shape[1]
-    parts = runs(columns, max(32, _PART // index.size, -(-columns // 8)))
-    in_parts(lambda r: _add_rows(rows, index, hole, dweight, r.start, r.stop), parts)
+    columns_in_parts(lambda r: _add_rows(rows, index, hole, dweight, r.start, r.stop), weight.shape[1], index.size)
     return None, dweight
+
+
+def columns_in_parts(work: Callable[[slice], object], columns: int, rows: int) -> None:
+    """Calls `work` for runs of columns, so that no two threads write into one number, whichever rows it names."""
+    in_parts(work, runs(columns, max(32, _PART // rows, -(-columns // 8))))
 
 
 @kernel("numpy", reference, _backward, _supports, means="numba", rule="float32, plain: rows added in columns' parts")

@@ -1,6 +1,9 @@
 """Twins for NumPy arrays with NumPy alone: the same mathematics in blocks that fit the cache, written in place."""
 
 from . import activation as activation
+from . import classification_loss as classification_loss
 from . import convolution as convolution
+from . import loss as loss
 from . import normalization as normalization
+from . import pooling as pooling
 from . import update as update

@@ -186,7 +186,7 @@ pair(F.softsign_forward, _softsign, _softsign_backward)
 # -- sigmoids --
 
 
-def _sigmoid(x: Any, out: Any) -> None:
+def sigmoid_into(x: Any, out: Any) -> None:
     """1 / (1 + e^-x): where e^-x overflows the answer is below the smallest float."""
     np.negative(x, out=out)
     np.exp(out, out=out)
@@ -233,7 +233,7 @@ def _softplus(x: Any, out: Any, t: Any, u: Any, z: Any, beta: float) -> None:
 
 def _softplus_backward(x: Any, dy: Any, out: Any, beta: float) -> None:
     np.multiply(x, beta, out=out)
-    _sigmoid(out, out)
+    sigmoid_into(out, out)
     np.multiply(out, dy, out=out)
 
 
@@ -241,7 +241,7 @@ def _softplus_constants(beta: float = 1.0, threshold: float = 20.0) -> tuple | N
     return (beta,) if beta and threshold >= 17.0 else None  # from there on x and softplus are the same float32
 
 
-def _logsigmoid(x: Any, out: Any, t: Any, u: Any) -> None:
+def logsigmoid_into(x: Any, out: Any, t: Any, u: Any) -> None:
     _log1p_of_exp(x, out, t, u)
     np.clip(x, -math.inf, 0.0, out=t)
     np.subtract(t, out, out=out)
@@ -253,9 +253,9 @@ def _logsigmoid_backward(x: Any, dy: Any, out: Any) -> None:
     np.divide(dy, out, out=out)
 
 
-pair(F.sigmoid_forward, _sigmoid, _sigmoid_backward, keeps="y", heavy=True)
+pair(F.sigmoid_forward, sigmoid_into, _sigmoid_backward, keeps="y", heavy=True)
 pair(F.tanh_forward, _tanh, _tanh_backward, keeps="y", heavy=True)
-pair(F.logsigmoid_forward, _logsigmoid, _logsigmoid_backward, spare=(2, 0), heavy=True)
+pair(F.logsigmoid_forward, logsigmoid_into, _logsigmoid_backward, spare=(2, 0), heavy=True)
 pair(
     F.softplus_forward,
     _softplus,
@@ -288,7 +288,7 @@ def _gate_backward(x: Any, dy: Any, s: Any, t: Any) -> None:
 
 
 def _silu_backward(x: Any, dy: Any, out: Any, t: Any) -> None:
-    _sigmoid(x, out)
+    sigmoid_into(x, out)
     _gate_backward(x, dy, out, t)
 
 

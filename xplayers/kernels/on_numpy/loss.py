@@ -1,0 +1,127 @@
+"""Losses of the difference, and of logits against probabilities, in blocks that stay in the cache, over threads.
+
+What is added up is never written out: a block's losses are summed while they are in the cache.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import xplayers.functional.loss as F
+from xplayers.functional.binary_loss import binary_cross_entropy_with_logits_forward as with_logits
+
+from ..losses import Loops, huber_delta, pair, smooth_beta, unweighted
+from ..threads import in_parts, runs
+from .activation import logsigmoid_into, sigmoid_into
+
+__all__: list[str] = []
+
+_BLOCK = 1 << 17  # numbers: with less, threads wait for each other's Python
+_LEAST = 1 << 14
+
+
+def _loss(
+    reference: Any,
+    value: Callable,
+    by_x: Callable,
+    by_target: Callable | None,
+    constant: Callable[..., float | None],
+    gradients: int,
+) -> None:
+    """Registers the twin of a loss: value(x, t, out, two spare blocks, a), by_x and by_target(x, t, out, a)."""
+
+    def total(x: Any, t: Any, a: Any) -> float:
+        parts = runs(x.size, _BLOCK)
+        sums = np.empty(len(parts))
+        idle: list = []
+
+        def work(i: int) -> None:
+            r, n = parts[i], parts[i].stop - parts[i].start
+            spare = idle.pop() if idle else np.empty((3, parts[0].stop), x.dtype)
+            with np.errstate(all="ignore"):
+                value(x[r], t[r], *spare[:, :n], a)
+                sums[i] = spare[0, :n].sum()
+            idle.append(spare)
+
+        in_parts(work, range(len(parts)))
+        return float(sums.sum())
+
+    def each(x: Any, t: Any, y: Any, a: Any) -> None:
+        def work(r: slice) -> None:
+            with np.errstate(all="ignore"):
+                value(x[r], t[r], y[r], *np.empty((2, r.stop - r.start), x.dtype), a)
+
+        in_parts(work, runs(x.size, _BLOCK))
+
+    def gradient(slope: Callable) -> Callable[..., None]:
+        def into(x: Any, t: Any, d: Any, s: Any, a: Any) -> None:
+            def work(r: slice) -> None:
+                with np.errstate(all="ignore"):
+                    slope(x[r], t[r], d[r], a)
+                    np.multiply(d[r], s[r] if isinstance(s, np.ndarray) else s, out=d[r])
+
+            in_parts(work, runs(x.size, _BLOCK))
+
+        return into
+
+    loops = Loops(total, each, gradient(by_x), by_target and gradient(by_target))
+    rule = f"float32 and float64, one shape, no weights, {_LEAST} elements and more"
+    pair("numpy", reference, loops, constant, gradients, floats="fd", least=_LEAST, rule=rule)
+
+
+def _square(x: Any, t: Any, out: Any, u: Any, v: Any, a: Any) -> None:
+    np.subtract(x, t, out=out)
+    np.multiply(out, out, out=out)
+
+
+def _square_slope(x: Any, t: Any, out: Any, a: Any) -> None:
+    np.subtract(x, t, out=out)
+    np.add(out, out, out=out)
+
+
+def _huber(x: Any, t: Any, out: Any, u: Any, v: Any, delta: Any) -> None:
+    """With near = min(|d|, delta): near (|d| - near / 2)."""
+    np.subtract(x, t, out=out)
+    np.abs(out, out=out)
+    np.clip(out, 0.0, delta, out=u)
+    np.multiply(u, 0.5, out=v)
+    np.subtract(out, v, out=out)
+    np.multiply(out, u, out=out)
+
+
+def _huber_slope(x: Any, t: Any, out: Any, delta: Any) -> None:
+    np.subtract(x, t, out=out)
+    np.clip(out, -delta, delta, out=out)
+
+
+def _smooth(x: Any, t: Any, out: Any, u: Any, v: Any, beta: Any) -> None:
+    _huber(x, t, out, u, v, beta)
+    np.divide(out, beta, out=out)
+
+
+def _smooth_slope(x: Any, t: Any, out: Any, beta: Any) -> None:
+    _huber_slope(x, t, out, beta)
+    np.divide(out, beta, out=out)
+
+
+def _logits(x: Any, t: Any, out: Any, u: Any, v: Any, a: Any) -> None:
+    logsigmoid_into(x, out, u, v)
+    np.subtract(1.0, t, out=u)
+    np.multiply(u, x, out=u)
+    np.subtract(u, out, out=out)
+
+
+def _logits_slope(x: Any, t: Any, out: Any, a: Any) -> None:
+    sigmoid_into(x, out)
+    np.subtract(out, t, out=out)
+
+
+def _logits_slope_back(x: Any, t: Any, out: Any, a: Any) -> None:
+    np.negative(x, out=out)
+
+
+_loss(F.mse_loss_forward, _square, _square_slope, None, unweighted, 3)
+_loss(F.huber_loss_forward, _huber, _huber_slope, None, huber_delta, 3)
+_loss(F.smooth_l1_loss_forward, _smooth, _smooth_slope, None, smooth_beta, 2)
+_loss(with_logits, _logits, _logits_slope, _logits_slope_back, unweighted, 4)
