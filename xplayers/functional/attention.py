@@ -231,22 +231,26 @@ def multi_head_attention_forward(
     k = _extended(k, h, bias_k, static_k, add_zero_attn)  # (N, H, S + 0, 1 or 2, E / H)
     v = _extended(v, h, bias_v, static_v, add_zero_attn)
     columns = k.shape[2]
-    joined = _causal(q, t, columns) if hint else _joined(padding, barred, columns)
-    vacant = math.nan if need_weights else 0.0
+    joined = None if hint else _joined(padding, barred, columns)
     p, mask = (dropout_p, mask) if training else (0.0, None)
-    (y, w), core = _attend_forward(q, k, v, joined, 1.0 / math.sqrt(e // h), p, vacant, mask, rng)
+    w = None
+    if need_weights:
+        (y, w), core = _attend_forward(q, k, v, joined, 1.0 / math.sqrt(e // h), p, math.nan, mask, rng)
+        w = mean(w, axis=1) if average_attn_weights else w
+    else:
+        y, core = scaled_dot_product_attention_forward(q, k, v, joined, p, hint, mask=mask, rng=rng)
     y, to_y = linear_forward(_unheads(y), out_proj_weight, out_proj_bias)  # (L, N, E)
-    w = (mean(w, axis=1) if average_attn_weights else w) if need_weights else None
 
     floats = tuple(
         None if m is None or not is_floating(m) else (shape, given.shape)
         for m, shape, given in ((padding, padding_shape, key_padding_mask), (barred, attn_shape, attn_mask))
     )
     given = tuple(a is not None for a in (in_proj_bias, bias_k, static_k, static_v))
-    options = y.shape, batched, h, s, average_attn_weights, use_separate_proj_weight, bool(add_zero_attn), given
+    averages = need_weights, average_attn_weights
+    options = y.shape, batched, h, s, *averages, use_separate_proj_weight, bool(add_zero_attn), given
     if not batched:
         y, w = y[:, 0, :], None if w is None else w[0, ...]
-    return (y, w), (core, to_q, to_k, to_v, to_y, floats, options)
+    return (y, w), (core, q, to_q, to_k, to_v, to_y, floats, options)
 
 
 @follows_cache
@@ -254,14 +258,14 @@ def multi_head_attention_backward(dy, cache, *, wanted=None):
     """dy (dy (L, N, E), dweights), either may be None -> dquery, dkey, dvalue, din_proj_weight, din_proj_bias, dbias_k,
     dbias_v, dout_proj_weight, dout_proj_bias, dkey_padding_mask, dattn_mask, dq_proj_weight, dk_proj_weight,
     dv_proj_weight, dstatic_k, dstatic_v: the gradients of `multi_head_attention_forward`."""
-    core, to_q, to_k, to_v, to_y, floats, (shape, batched, h, s, average, separate, zeros, given) = cache
+    core, q, to_q, to_k, to_v, to_y, floats, (shape, batched, h, s, weighed, average, separate, zeros, given) = cache
     has_bias, has_added, has_static_k, has_static_v = given
     names = "query key value weight bias bias_k bias_v out_weight out_bias padding attn_mask wq wk wv static_k static_v"
     want = dict(zip(names.split(), wants(wanted, 16), strict=True))
     dout, dw = dy
-    xp = array_namespace(core[0])
+    xp = array_namespace(q)
     if dout is None:
-        dout = xp.zeros(shape, **like(core[0]))
+        dout = xp.zeros(shape, **like(q))
     elif not batched:
         dout = dout[:, None, :]
     if dw is not None and not batched:
@@ -278,7 +282,11 @@ def multi_head_attention_backward(dy, cache, *, wanted=None):
     want_k = any(asked["k"]) or (want["bias_k"] and has_added) or (want["static_k"] and has_static_k)
     want_v = any(asked["v"]) or (want["bias_v"] and has_added) or (want["static_v"] and has_static_v)
     want_masks = [want[m] and shapes is not None for m, shapes in zip(("padding", "attn_mask"), floats, strict=True)]
-    dq, dk, dv, ds = _attend_backward(dy, dw, core, (any(asked["q"]), want_k, want_v, any(want_masks)))
+    want_core = any(asked["q"]), want_k, want_v, any(want_masks)
+    if weighed:
+        dq, dk, dv, ds = _attend_backward(dy, dw, core, want_core)
+    else:
+        dq, dk, dv, ds = scaled_dot_product_attention_backward(dy, core, wanted=want_core)
 
     dk, dbias_k, dstatic_k = _extended_backward(dk, s, zeros, has_added, has_static_k)  # dk (S, N, E)
     dv, dbias_v, dstatic_v = _extended_backward(dv, s, zeros, has_added, has_static_v)
