@@ -14,6 +14,7 @@
 #define __global__
 #define __device__
 #define __shared__ static
+#define __grid_constant__
 using std::exp;
 using std::fabs;
 using std::log;
@@ -145,7 +146,7 @@ HOST_LETTER(bfloat16, 'E');
 HOST_LETTER(int, 'i');
 HOST_LETTER(i64, 'l');
 
-// Scalars are passed as 's' and a letter, arrays as 'a' and one, a null pointer as "0 ".
+// Scalars and structs are passed as 's' and a letter, arrays as 'a' and one, a null pointer as "0 ".
 template <class V> struct Takes {
   static bool it(const char* given) { return given[0] == 's' && given[1] == Letter<V>::is; }
 };

@@ -32,6 +32,13 @@ class Host:
     def contiguous(self, x, dtype=None):
         return np.require(x, dtype, ["C", "A"])
 
+    def address(self, x):
+        assert x.flags.c_contiguous and x.flags.aligned, "a struct was given an array that is not contiguous"
+        return x.ctypes.data
+
+    def is_here(self, x):
+        return True
+
     @functools.cache  # noqa: B019  (one host a session)
     def library(self, family, types):
         target = self.folder / f"{family}-{'-'.join(kind for _, kind in types)}.so"
@@ -62,6 +69,9 @@ def _passed(a):
         return ctypes.c_void_p(0), "0 "
     if isinstance(a, np.ndarray):
         assert a.flags.c_contiguous and a.flags.aligned, "a kernel was given an array that is not contiguous"
+        if a.dtype.fields:  # a struct by value
+            assert a.size == 1, "CuPy passes arrays of one element alone"
+            return (ctypes.c_char * a.nbytes).from_buffer(a), "s?"
         letter = "E" if a.dtype == ml_dtypes.bfloat16 else a.dtype.char
         return ctypes.c_void_p(a.ctypes.data), f"a{letter}"
     return (ctypes.c_longlong(a), "sl") if isinstance(a, int) else (ctypes.c_double(a), "sd")

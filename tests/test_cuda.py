@@ -33,15 +33,17 @@ HALVES = ("float16", "bfloat16")
 
 
 def _taken_out():
-    """The twins, out of the registry: it is for a card to load them."""
+    """The twins and the steps of optimizers, out of the registry: it is for a card to load them."""
     held = registry._state.twins
+    updates = [u for u in registry._state.updates if u.means == "cuda"]
     found = [t for twins in held.values() for t in twins if t.means == "cuda"]
     if not registry._MEANS["cupy"][1].loaded:
         registry._state.twins = {k: tuple(t for t in v if t.means != "cuda") for k, v in held.items()}
-    return {t.name.partition(":")[2].removesuffix("_forward"): t for t in found}
+        registry._state.updates = [u for u in registry._state.updates if u not in updates]
+    return {t.name.partition(":")[2].removesuffix("_forward"): t for t in found}, updates
 
 
-TWINS = _taken_out()
+TWINS, UPDATES = _taken_out()
 _LARGEST = 20_000  # numbers: what a host runs in a moment
 
 
@@ -201,7 +203,7 @@ def test_moments_are_those_of_the_agnostic_cache(on_host):
 
 def test_every_twin_has_rows_and_a_rule():
     assert {row.name for row in ROWS} == set(TWINS)
-    assert all(twin.rule for twin in TWINS.values())
+    assert all(found.rule for found in (*TWINS.values(), *UPDATES))
 
 
 # -- look-ups of arrays that look like CuPy's, of which nothing can be computed or read --
@@ -217,6 +219,12 @@ class Paper:
 
     def contiguous(self, x, dtype=None):
         return x if x.flags.c_contiguous and dtype in (None, x.dtype) else fake(x.shape, dtype or x.dtype)
+
+    def address(self, x):
+        return x.data.ptr
+
+    def is_here(self, x):
+        return x.data.device_id == 0
 
     def kernel(self, family, name, types):
         return lambda grid, block, arguments: self.launches.append((family, name, types, grid, block, arguments))
@@ -310,6 +318,7 @@ FAMILIES = {
     "recurrent": PLAIN,
     "embedding": LABELLED,
     "cross_entropy": LABELLED,
+    "update": PLAIN[:2],
 }
 
 

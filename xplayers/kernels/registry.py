@@ -182,7 +182,7 @@ def update(library: str, means: str, rule: str) -> Callable[[Callable[[Any, list
 
     def register(step: Callable[[Any, list, dict], list]) -> Callable[..., Any]:
         _state.updates.append(_Update(f"{means}:{step.__name__}", library, means, step, rule))
-        order = [m.name for m in _MEANS.get(library, ())]
+        order = [m.name for held in _MEANS.values() for m in held]
         _state.updates.sort(key=lambda u: order.index(u.means))
         return step
 
@@ -191,9 +191,15 @@ def update(library: str, means: str, rule: str) -> Callable[[Callable[[Any, list
 
 def _step(optimizer: Any, items: list, options: dict) -> list:
     """Steps what kernels take of the (x, dx, state), and gives back the others."""
-    if _mode() == "off" or not items:
+    if _mode() == "off":
         return items
-    library = _library_of(type(items[0][0]))
+    alike: dict[str, list] = {}
+    for item in items:
+        alike.setdefault(_library_of(type(item[0])), []).append(item)
+    return [item for library, some in alike.items() for item in _step_alike(library, optimizer, some, options)]
+
+
+def _step_alike(library: str, optimizer: Any, items: list, options: dict) -> list:
     load(library)
     for found in _state.updates:
         if items and found.library == library and found.means not in _scope.without:

@@ -1,4 +1,4 @@
-"""Steps of optimizers as one loop over flat arrays: what the means share in choosing the loop and its numbers.
+"""Steps of optimizers as one loop over flat arrays: what the means of all libraries share.
 
 `ways(loops)[the optimizer's change](options, step)` gives the loop, the names of the moments it takes behind x and dx,
 and its numbers; None where the options ask for more than the loop does.
@@ -8,11 +8,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from .threads import in_parts, runs
 
-__all__ = ["is_plain", "step_by", "ways"]
+__all__ = ["calls_of", "is_plain", "step_by", "ways"]
 
 _PART = 1 << 20  # numbers that are worth a thread
 
@@ -50,14 +48,14 @@ def is_plain(x: Any, dx: Any, state: dict[str, Any]) -> bool:
     """Whether the arrays can be walked flat and written into."""
     arrays = [x, dx, *(v for n, v in state.items() if n != "step")]
     return x.dtype.char in "fd" and all(
-        a.dtype == x.dtype and a.flags.c_contiguous and (a is dx or a.flags.writeable) for a in arrays
+        a.dtype == x.dtype and a.flags.c_contiguous and (a is dx or getattr(a.flags, "writeable", True)) for a in arrays
     )
 
 
-def step_by(way: Way, optimizer: Any, items: list, options: dict) -> list:
-    """Steps the arrays of all parameters, in runs of about the same work; gives back what the way does not take."""
+def calls_of(way: Way, optimizer: Any, items: list, options: dict) -> tuple[list[tuple[Any, list, tuple]], list]:
+    """Of each parameter that the way takes: its loop, the arrays for it and its numbers; and the other items."""
+    calls: list[tuple[Any, list, tuple]] = []
     left: list = []
-    calls: list[tuple[Any, list, list]] = []
     for item in items:
         x, dx, state, *_ = item
         found = way(options, state["step"])
@@ -66,19 +64,24 @@ def step_by(way: Way, optimizer: Any, items: list, options: dict) -> list:
             left.append(item)
             continue
         loop, names, numbers = found
-        for name in names:
-            if name not in state:
-                state[name] = np.zeros_like(x)
-        arrays = [a.reshape(-1) for a in (x, dx, *(state[n] for n in names))]
-        calls += [(loop, [a[r] for a in arrays], [x.dtype.type(v) for v in numbers]) for r in runs(x.size, _PART)]
+        calls.append((loop, [x, dx, *(optimizer.moment(state, n, x) for n in names)], numbers))
+    return calls, left
+
+
+def step_by(way: Way, optimizer: Any, items: list, options: dict) -> list:
+    """Steps the arrays of all parameters, in runs of about the same work; gives back what the way does not take."""
+    calls, left = calls_of(way, optimizer, items, options)
     parts: list[list] = [[]]
     weight = 0
-    for call in calls:  # small parameters share a part
-        if weight >= _PART:
-            parts.append([])
-            weight = 0
-        parts[-1].append(call)
-        weight += call[1][0].size
+    for loop, arrays, numbers in calls:
+        size, kind = arrays[0].size, arrays[0].dtype.type
+        flat, given = [a.reshape(-1) for a in arrays], [kind(v) for v in numbers]
+        for r in runs(size, _PART):
+            if weight >= _PART:  # small parameters share a part
+                parts.append([])
+                weight = 0
+            parts[-1].append((loop, [a[r] for a in flat], given))
+            weight += r.stop - r.start
 
     def work(part: list) -> None:
         for loop, arrays, numbers in part:

@@ -5,3 +5,4 @@ from . import normalization as normalization
 from . import pooling as pooling
 from . import recurrent as recurrent
 from . import softmax as softmax
+from . import update as update

@@ -14,11 +14,14 @@ __all__ = [
     "FLOATS",
     "Types",
     "accumulator",
+    "address",
+    "blocks_of",
     "contiguous",
     "elements",
     "empty",
     "gradient",
     "grid_of",
+    "is_here",
     "launch",
     "one_block",
     "product",
@@ -62,6 +65,12 @@ class Card:
 
     def contiguous(self, x: Any, dtype: Any = None) -> Any:
         return self.xp.ascontiguousarray(x, dtype)
+
+    def address(self, x: Any) -> int:
+        return x.data.ptr
+
+    def is_here(self, x: Any) -> bool:
+        return x.data.device_id == self.xp.cuda.runtime.getDevice()
 
 
 machine: Any = Card()
@@ -114,6 +123,16 @@ def zeros(shape: Shape, dtype: Any) -> Any:
     return machine.xp.zeros(shape, dtype)
 
 
+def address(x: Any) -> int:
+    """Where the numbers of x begin, for a struct that holds it; the caller keeps x until the launch."""
+    return machine.address(x)
+
+
+def is_here(x: Any) -> bool:
+    """Whether x lives on the current device, where kernels run."""
+    return machine.is_here(x)
+
+
 def product(a: Any, b: Any) -> Any:
     """a b of matrices, in the dtype of a whatever the library makes of bfloat16."""
     return (a @ b).astype(a.dtype, copy=False)
@@ -132,6 +151,11 @@ def grid_of(count: int, each: int, parts: int = 1) -> Shape:
     return (-(-count // each), parts)
 
 
+def blocks_of(count: int) -> tuple[Shape, Shape]:
+    """Grid and block for `count` blocks, which share the work out by themselves."""
+    return grid_of(count, 1), (machine.threads, 1)
+
+
 def one_block() -> tuple[Shape, Shape]:
     return (1, 1), (4 * machine.threads, 1)
 
@@ -142,7 +166,10 @@ def elements(count: int) -> tuple[Shape, Shape]:
 
 
 def launch(family: str, name: str, types: Types, shape: tuple[Shape, Shape], *arguments: Any) -> None:
-    """Runs a kernel on contiguous arrays (None: a null pointer), ints (long long) and floats (double)."""
+    """Runs a kernel on contiguous arrays (None: a null pointer), ints (long long), floats (double) and structs.
+
+    A struct is passed by value: a NumPy array of one element, packed as the kernel's compiler does it.
+    """
     grid, block = shape
     given = tuple(int(a) if isinstance(a, bool) else a for a in arguments)
     machine.kernel(family, name, types)(grid, block, given)
