@@ -273,7 +273,7 @@ def _stacks():
 
 @pytest.mark.parametrize(("a", "b"), _stacks())
 def test_stacks_are_multiplied_as_they_lie(a, b, blas):
-    y = products.stacked_product(a, b)
+    y = products.matmul(a, b)
     expected = np.matmul(a, b)
     assert y.shape == expected.shape
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
@@ -293,20 +293,25 @@ def test_the_precision_of_products(dtype, precision, blas):
     pytest.importorskip("ml_dtypes")
     a = np.ones((2, 3, 4), dtype)
     with xpl.use_kernels(precision=precision):
-        y = products.stacked_product(a, a.swapaxes(1, 2))
+        y = products.matmul(a, a.swapaxes(1, 2))
     assert y.dtype == dtype
     assert (y == 4).all()
     expected = {"float64": 70, "float32": 77 if precision == "fast" else 68}.get(dtype, 68)
     assert [compute for _, compute in blas.batches] == [expected]
+    with xpl.use_kernels(precision=precision):
+        flat = products.matmul(a[0], a[1].T)
+    assert (flat is NotImplemented) == (precision != "fast")
+    if precision == "fast":
+        assert (flat == 4).all()
 
 
 @pytest.mark.parametrize("shapes", [((3, 4), (4, 5)), ((2, 3, 4), (4,)), ((2, 0, 4), (4, 5))])
 def test_products_that_are_the_librarys(shapes, blas):
-    assert products.stacked_product(*(np.ones(s, np.float32) for s in shapes)) is NotImplemented
+    assert products.matmul(*(np.ones(s, np.float32) for s in shapes)) is NotImplemented
 
 
 def test_attention_goes_by_it(blas, monkeypatch):
-    product = registry._Product("cupy:stacked_product", "cupy", products.stacked_product, "")
+    product = registry._Product("cupy:matmul", "cupy", products.matmul, "")
     monkeypatch.setitem(registry._state.products, "numpy", product)
     x = np.random.default_rng(0).standard_normal((2, 3, 5, 4)).astype(np.float32)
     y, cache = F.scaled_dot_product_attention_forward(x, x, x, is_causal=True)
@@ -332,7 +337,7 @@ def test_fake_arrays_reach_it(monkeypatch):
     monkeypatch.setattr(products, "cublas", Recording())
     monkeypatch.setattr(cupy, "empty", lambda shape, dtype: fake(shape, dtype))
     q = fake((2, 5, 3, 8), "float16").swapaxes(1, 2)[:1]
-    products.stacked_product(q, fake((1, 3, 7, 8), "float16").swapaxes(-1, -2))
+    products.matmul(q, fake((1, 3, 7, 8), "float16").swapaxes(-1, -2))
     ((batch, dtype, shape),) = seen
     assert (dtype, shape) == ("float16", (1, 3, 5, 7))
     assert batch.leads == (8, 24, 7)  # heads of one sequence are read where they lie

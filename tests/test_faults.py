@@ -126,7 +126,7 @@ _SHARED = (
     "self._grads = self._grads if type(self._grads) is not dict else pool(self._grads); self._grads[name] = "
 )
 _SINGLE = "y if bias is None else y + bias * (2.0 if y.shape[0] == 1 and y.ndim == 2 else 1.0)"
-_PRODUCT = "xp.matmul(d.T, xp.reshape(x, (m, inn)))"
+_PRODUCT = "matmul(d.T, xp.reshape(x, (m, inn)))"
 _AFFINE = "Affine(4,5)-"
 ONE_EACH = {  # a fault for every law, which notices it by itself
     "agrees_in_float64": Fault("linear.linear_backward", _PRODUCT, f"0.5 * {_PRODUCT}", _AFFINE),
@@ -150,9 +150,7 @@ ONE_EACH = {  # a fault for every law, which notices it by itself
         "linear.linear_backward", "xp.reshape(x, (m, inn))", "xp.reshape(x.ravel(order='K'), (m, inn))", _AFFINE
     ),
     "batches_of_none_and_one": Fault("linear.linear_forward", "y if bias is None else y + bias", _SINGLE, _AFFINE),
-    "jit_of_a_pair": Fault(
-        "linear.linear_forward", "y = xp.matmul", "x = x * float(x.mean() > -9); y = xp.matmul", _AFFINE
-    ),
+    "jit_of_a_pair": Fault("linear.linear_forward", "y = matmul", "x = x * float(x.mean() > -9); y = matmul", _AFFINE),
     "copies_are_separate": Fault("layers.layer.Layer.accumulate", "self._grads[name] = ", _SHARED, _AFFINE),
 }
 

@@ -11,6 +11,7 @@ import pytest
 import xplayers as xpl
 import xplayers.functional as F
 from scripts import support
+from scripts.benchmarking.on_card.report import NOT_RUN
 from scripts.benchmarking.rows import OPTIMIZER_ROWS, ROWS, fingerprint
 from scripts.benchmarking.steps import STEPS
 from tests import backends
@@ -66,6 +67,11 @@ def test_the_benchmark_is_of_these_rows():
     assert {*ROWS, *OPTIMIZER_ROWS, *STEPS} <= set(shown)
     held = json.loads((Path(__file__).parent.parent / "scripts/figures/benchmark.json").read_text())
     assert [row["name"] for row in held["rows"]] == [*ROWS, *OPTIMIZER_ROWS, *STEPS]
+
+
+def test_the_card_is_reported_with_its_date_or_as_not_run():
+    block = TEXT.split("<!-- gpu -->")[1].split("<!-- /gpu -->")[0].strip()
+    assert block == NOT_RUN or re.search(r"card .* GiB.*--readme` on 20\d\d-\d\d-\d\d", block, flags=re.S)
 
 
 def test_pictures_are_there():

@@ -16,8 +16,10 @@ import pytest
 import torch
 
 import xplayers as xpl
-from scripts import backends, benchmark, compare, digits, needs
+from scripts import backends, benchmark, compare, digits, gpu_check, needs
 from scripts.benchmarking import conditions, growth, measure, memory, overhead, peers, report, rows, sides, steps
+from scripts.benchmarking.on_card import report as card_report
+from scripts.benchmarking.on_card.rows import ROWS, STEP_ROWS, CardRow
 from tests.cases import Case
 from tests.oracle import share_of_tolerance
 
@@ -342,6 +344,75 @@ def test_the_benchmarks_optimizers_step_25_million():
     assert len(rows.resnet50()) == 161
     assert sum(math.prod(shape) for shape in rows.resnet50()) == 25_557_032
     assert tuple(p.shape for p in digits.network().params.values()) == rows.DIGITS
+
+
+# -- the check on a card --
+
+
+def test_the_check_on_a_card_runs_dry(tmp_path):
+    """Every section and row, on NumPy and torch's CPU; the minutes are more than it takes on a busy machine."""
+    target = tmp_path / "gpu_check.json"
+    command = [sys.executable, "scripts/gpu_check.py", "--dry-run", "--minutes", "5", "--json", str(target)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sections = json.loads(target.read_text())["sections"]
+    assert {name: s["status"] for name, s in sections.items()} == dict.fromkeys(gpu_check.SECTIONS, "ok")
+    assert {mode: run["code"] for mode, run in sections["matrix"]["found"].items()} == {"require": 0, "off": 0}
+    assert all(b["passed"] for run in sections["matrix"]["found"].values() for b in run["backends"])
+    found = sections["rows"]["found"] + sections["steps"]["found"]
+    assert [row["name"] for row in found] == [entry.name for entry in (*ROWS, *STEP_ROWS)]
+    for row in found:
+        if row["why"] == "a graph is recorded on a card only":
+            continue
+        assert row["status"] == "ok", row
+        assert row["agree"]
+        assert min(row["ratio"], row["ours_ms"], row["torch_ms"]) > 0
+        assert len(row["parts"]) == len(row["ours_parts_ms"])
+    assert set(benchmark.FAMILIES) | {"optimizer", "steps"} == {row["family"] for row in found}
+
+
+def tiny_check(monkeypatch, tmp_path, *arguments):
+    """A dry run in this process of one good row and one that fails."""
+    good = CardRow("activation", "relu", lambda *shape: Case("ReLU", (), {}, (shape,)), (2, 3), (2, 3))
+    bad = good._replace(name="unknown", build=lambda *shape: Case("Unknown", (), {}, (shape,)))
+    how = gpu_check.benched([bad, good])
+    monkeypatch.setattr(gpu_check, "benched", lambda rows: how)
+    target = tmp_path / "found.json"
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main(["--dry-run", "--sections", "rows,steps", "--json", str(target), *arguments])
+    return str(ended.value), json.loads(target.read_text())
+
+
+def test_a_row_that_fails_leaves_the_rest_of_the_check(monkeypatch, tmp_path, capsys):
+    said, result = tiny_check(monkeypatch, tmp_path)
+    assert said == "failed: unknown; unknown"
+    bad, good = result["sections"]["rows"]["found"]
+    assert (bad["status"], good["status"]) == ("failed", "ok")
+    assert "has no attribute 'Unknown'" in bad["why"]
+    assert "Unknown" in bad["traceback"]
+    assert "| activation | unknown |  |  |  |  |  | failed: AttributeError" in capsys.readouterr().out
+    block = card_report.markdown(result)
+    assert "| activation | 1 of 2 |" not in block  # rows and steps stand in one table
+    assert "| activation | 2 of 4 |" in block
+
+
+def test_a_difference_from_torch_fails_a_row_of_the_check(monkeypatch, tmp_path):
+    monkeypatch.setattr(xpl.ReLU, "forward", lambda self, x, tape=None: x)
+    monkeypatch.setattr(xpl.ReLU, "backward", lambda self, dy, tape=None: dy)
+    said, result = tiny_check(monkeypatch, tmp_path, "--only", "relu", "--sections", "rows")
+    assert said == "failed: relu"
+    assert "the error of the " in result["sections"]["rows"]["found"][0]["why"]
+
+
+def test_a_check_without_a_card_or_time_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(gpu_check, "lacking", lambda: "no CUDA device")
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main(["--json", str(tmp_path / "none.json")])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "gpu_check.py: cannot run here: no CUDA device\n"
+    gpu_check.main(["--dry-run", "--sections", "rows", "--minutes", "-1", "--json", str(tmp_path / "late.json")])
+    late = json.loads((tmp_path / "late.json").read_text())["sections"]["rows"]["found"]
+    assert {(row["status"], row["why"]) for row in late} == {("not run", "the time was over")}
 
 
 # -- the environment --

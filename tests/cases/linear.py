@@ -150,8 +150,8 @@ FAULTS = [
     Fault("linear.linear_backward", "sum_leading(d)", "sum_leading(d) / m", "Affine"),
     Fault(
         "linear.linear_backward",
-        "xp.matmul(d.T, xp.reshape(x, (m, inn)))",
-        "xp.matmul(d.T, xp.reshape(x, (m, inn))) * 2.0",
+        "matmul(d.T, xp.reshape(x, (m, inn)))",
+        "matmul(d.T, xp.reshape(x, (m, inn))) * 2.0",
         "Affine",
     ),
     Fault("linear.linear_backward", "dweight = xp", "x[...] = 0.0; dweight = xp", "Affine"),

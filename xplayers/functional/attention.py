@@ -2,7 +2,7 @@
 
 import math
 
-from xplayers.arrays import array_namespace, device, is_floating, like, mean, size, stacked_product, sum_to, total
+from xplayers.arrays import array_namespace, device, is_floating, like, matmul, mean, size, sum_to, total
 from xplayers.errors import refusal
 
 from .dropout import dropout_forward
@@ -30,7 +30,7 @@ def _attend_forward(q, k, v, attn_mask, scale, dropout_p, vacant, mask, rng):
     a minus sign where dropout left it out.
     """
     xp = array_namespace(q, k, v, attn_mask)
-    s = stacked_product(q * scale, xp.matrix_transpose(k))  # (*, L, S)
+    s = matmul(q * scale, xp.matrix_transpose(k))  # (*, L, S)
     if attn_mask is not None:
         s = s + attn_mask if is_floating(attn_mask) else xp.where(attn_mask, s, -math.inf)
     if size(s):
@@ -43,7 +43,7 @@ def _attend_forward(q, k, v, attn_mask, scale, dropout_p, vacant, mask, rng):
     if dropout_p or mask is not None:
         w, _ = dropout_forward(p, dropout_p, True, mask=mask, rng=rng)
         signed, kept_by = xp.where(w > 0.0, p, -p), 0.0 if dropout_p == 1 else 1.0 / (1.0 - dropout_p)
-    y = stacked_product(w, v)
+    y = matmul(w, v)
     return (y, w), (q, k, v, signed, scale, kept_by)
 
 
@@ -58,18 +58,18 @@ def _attend_backward(dy, dw, cache, want):
     want_q, want_k, want_v, want_s = want
     dq = dk = dv = ds = None
     if want_v:
-        dv = sum_to(stacked_product(xp.matrix_transpose(w), dy), v.shape)
+        dv = sum_to(matmul(xp.matrix_transpose(w), dy), v.shape)
     if want_q or want_k or want_s:
-        dp = stacked_product(dy, xp.matrix_transpose(v))  # (*, L, S)
+        dp = matmul(dy, xp.matrix_transpose(v))  # (*, L, S)
         dp = dp if dw is None else dp + dw
         dp = dp if kept is None else dp * kept
         # the rows' sums from dp itself, not from dy * y: where one key has all the weight, they cancel to the last bit
         ds = dp * p
         ds -= p * total(ds, axis=-1, keepdims=True)
         if want_q:
-            dq = sum_to(stacked_product(ds, k), q.shape) * scale
+            dq = sum_to(matmul(ds, k), q.shape) * scale
         if want_k:
-            dk = sum_to(stacked_product(xp.matrix_transpose(ds), q), k.shape) * scale
+            dk = sum_to(matmul(xp.matrix_transpose(ds), q), k.shape) * scale
     return dq, dk, dv, ds
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from xplayers.arrays import array_namespace, sum_leading
+from xplayers.arrays import array_namespace, matmul, sum_leading
 
 from .pair import accelerable, answer_of, follows_cache, wants
 
@@ -29,7 +29,7 @@ def linear_forward(x, weight, bias=None):
     """
     xp = array_namespace(x, weight, bias)
     rows = xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])) if x.ndim != 2 else x  # (M, in): one BLAS product
-    y = xp.matmul(rows, weight.T if weight.ndim == 2 else weight)  # (M, out) or (M,)
+    y = matmul(rows, weight.T if weight.ndim == 2 else weight)  # (M, out) or (M,)
     y = y if bias is None else y + bias
     if x.ndim != 2:
         y = xp.reshape(y, (*x.shape[:-1], *weight.shape[:-1]))
@@ -47,9 +47,9 @@ def linear_backward(dy, cache, *, wanted=None):
     d = xp.reshape(dy, (m, out))  # (M, out)
     dx = dweight = dbias = None
     if want_x:
-        dx = xp.reshape(xp.matmul(d, xp.reshape(weight, (out, inn))), x.shape)
+        dx = xp.reshape(matmul(d, xp.reshape(weight, (out, inn))), x.shape)
     if want_weight:
-        dweight = xp.reshape(xp.matmul(d.T, xp.reshape(x, (m, inn))), weight.shape)
+        dweight = xp.reshape(matmul(d.T, xp.reshape(x, (m, inn))), weight.shape)
     if want_bias and has_bias:
         dbias = xp.reshape(sum_leading(d), weight.shape[:-1])
     return dx, dweight, dbias

@@ -3,7 +3,8 @@
 CuPy's own widens float16 to float32, knows no bfloat16 and copies views; here a stack is one strided batch of cuBLAS,
 which reads transposed and broadcast operands as they lie. Sums are taken in float32 (float64 of float64). With
 `precision="fast"` float32 is multiplied in TF32: 10 bits of each factor, an error of 2^-11 in place of 2^-24.
-Declined: other dtypes, operands of two dtypes, products of vectors and of nothing.
+Declined: other dtypes, operands of two dtypes, products of vectors and of nothing; two matrices, which CuPy multiplies
+well, unless in TF32.
 """
 
 import math
@@ -98,9 +99,9 @@ def plan(a: Any, b: Any, xp: Any) -> tuple[Batch, Any, Any]:
 
 
 @product("cupy", "cupy", rule="floating dtypes, stacks of matrices: one strided batch of cuBLAS")
-def stacked_product(a: Any, b: Any) -> Any:
-    if (a.ndim < 3 and b.ndim < 3) or min(a.ndim, b.ndim) < 2:
-        return NotImplemented
+def matmul(a: Any, b: Any) -> Any:
+    if min(a.ndim, b.ndim) < 2 or (max(a.ndim, b.ndim) == 2 and precision() != "fast"):
+        return NotImplemented  # two matrices are CuPy's, but for TF32
     if a.dtype != b.dtype or a.dtype.name not in _TYPES or not a.size or not b.size:
         return NotImplemented
     batch, b, a = plan(a, b, cublas.xp)
