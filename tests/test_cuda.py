@@ -26,6 +26,7 @@ from tests.test_twins import (  # noqa: F401  (their tests are run here too)
     test_nan_and_infinities_stay_what_they_are,
 )
 from xplayers.kernels import registry
+from xplayers.kernels.cards import lacks_card
 from xplayers.kernels.on_cuda import launching
 
 FLOATS = [np.dtype(t) for t in ("float32", "float64", "float16", ml_dtypes.bfloat16)]
@@ -37,7 +38,7 @@ def _taken_out():
     held = registry._state.twins
     updates = [u for u in registry._state.updates if u.means == "cuda"]
     found = [t for twins in held.values() for t in twins if t.means == "cuda"]
-    if not registry._MEANS["cupy"][1].loaded:
+    if lacks_card():
         registry._state.twins = {k: tuple(t for t in v if t.means != "cuda") for k, v in held.items()}
         registry._state.updates = [u for u in registry._state.updates if u not in updates]
     return {t.name.partition(":")[2].removesuffix("_forward"): t for t in found}, updates
@@ -51,7 +52,9 @@ def _claimed(row):
     """Whether a row of the tables is for these twins, and small."""
     spec = row.arrays["x"]
     shape = spec if isinstance(spec, tuple) else make(spec, seeded("")).shape
-    return row.name in TWINS and np.prod(shape) <= _LARGEST and (row.name != "batch_norm" or np.prod(shape[2:]) >= 16)
+    if row.name not in TWINS or np.prod(shape) > _LARGEST or row.kwargs.get("return_indices"):
+        return False
+    return {"batch_norm": np.prod(shape[2:]) >= 16, "cross_entropy": len(shape) == 2}.get(row.name, True)
 
 
 _TRAINING = {"training": True}
