@@ -309,6 +309,51 @@ def test_steps_that_overflow_are_left_out(backend, name):
             np.testing.assert_allclose(got, to_numpy(value), rtol=2e-3, atol=1e-3)
 
 
+def test_a_first_step_that_overflows_leaves_the_master_weights(backend):
+    like = half_like(backend, "float16")
+    xp = array_namespace(like)
+    net = xpl.Linear(3, 2, rng=np.random.default_rng(0)).to(like=like)
+    optimizer = xpl.optim.Adam(net, lr=1e-3, capturable=True, master_weights=True)
+    scaler, before = xpl.training.LossScaler(), to_numpy(net.weight).astype("f4")
+    for size in (np.inf, 1.0):
+        scaler.scale(like)
+        net.grads["weight"] = xp.astype(backend.asarray(np.full((2, 3), size, "f4")), like.dtype)
+        with np.errstate(all="ignore"):
+            scaler.step(optimizer)
+        scaler.update()
+    assert float(optimizer.state["weight"]["step"]) == 1
+    np.testing.assert_allclose(to_numpy(net.weight).astype("f4"), before - 1e-3, atol=1e-3)
+
+
+def test_a_count_from_a_file_is_kept_where_a_step_is_left_out():
+    net = xpl.Linear(3, 2)
+    optimizer = xpl.optim.Adam(net, capturable=True)
+    net.grads["weight"] = np.ones((2, 3), np.float32)
+    optimizer.step()
+    state = {k: 7 if k.endswith("step") else v for k, v in optimizer.state_dict().items()}
+    optimizer.load_state_dict(state)
+    scaler = xpl.training.LossScaler()
+    scaler.scale(net.weight)
+    net.grads["weight"] = np.full((2, 3), np.inf, np.float32)
+    with np.errstate(all="ignore"):
+        scaler.step(optimizer)
+    assert float(optimizer.state["weight"]["step"]) == 7
+
+
+def test_every_optimizers_gradients_are_divided_once():
+    nets = [xpl.Linear(3, 2, rng=np.random.default_rng(i)) for i in range(2)]
+    optimizers = [xpl.optim.SGD(net, lr=1.0) for net in nets]
+    before = [net.weight.copy() for net in nets]
+    scaler = xpl.training.LossScaler(init_scale=4.0)
+    for net in nets:
+        net.grads["weight"] = scaler.scale(np.ones((2, 3), np.float32))
+    for optimizer in optimizers:
+        scaler.unscale(optimizer)
+        scaler.step(optimizer)
+    for net, weight in zip(nets, before, strict=True):
+        np.testing.assert_allclose(net.weight, weight - 1.0, rtol=1e-6)
+
+
 def test_a_scaler_is_used_in_order():
     net = xpl.Linear(2, 2)
     with pytest.raises(RuntimeError, match=r"before any scale\(dy\).*scaler.scale"):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from xplayers.arrays import Array, array_namespace, device, put_at
+from xplayers.arrays import Array, accumulator, array_namespace, device, put_at
 from xplayers.errors import refusal
 from xplayers.optim import Optimizer
 from xplayers.optim.slots import Slot
@@ -43,6 +43,7 @@ class LossScaler:
         self._scale: Array = None  # 0-d float32, born with the first gradient
         self._steps: Array = None  # since the scale was changed, 0-d float32
         self._good: Array = None  # whether every gradient of this step was finite, 0-d
+        self._divided: list[Optimizer] = []  # those whose gradients are divided in this step
 
     def scale(self, dy: Array) -> Array:
         """dy times the scale, in its dtype."""
@@ -61,10 +62,11 @@ class LossScaler:
         if self._scale is None:
             mend = "call net.backward(scaler.scale(loss.backward()))"
             raise refusal("LossScaler", "scale", "a step before any scale(dy)", "one behind it", mend, RuntimeError)
-        if self._good is not None:
+        if any(optimizer is other for other in self._divided):
             return
+        self._divided.append(optimizer)
         xp = array_namespace(self._scale)
-        good = self._scale == self._scale  # true, where the scale lives
+        good = self._scale == self._scale if self._good is None else self._good  # true at first, where the scale lives
         for slot in _slots(optimizer):
             dx = slot.gradient
             if dx is not None:
@@ -78,6 +80,7 @@ class LossScaler:
         self.unscale(optimizer)
         xp = array_namespace(self._scale)
         held = [(s, xp.asarray(s.value, copy=True)) for s in _slots(optimizer) if s.value is not None]
+        wholes = {s.key: xp.astype(before, xp.float32) for s, before in held if before.dtype != accumulator(before)}
         states = {k: {n: _copied(xp, v) for n, v in s.items()} for k, s in optimizer.state.items()}
         optimizer.step()
         for slot, before in held:
@@ -88,8 +91,11 @@ class LossScaler:
         for key, state in optimizer.state.items():
             for name, value in state.items():
                 if not isinstance(value, int):
-                    before = states.get(key, {}).get(name)
-                    before = xp.zeros_like(value) if before is None or isinstance(before, int) else before
+                    before = states.get(key, {}).get(name, 0)
+                    if name == "master" and isinstance(before, int):  # born in this step, of the parameter
+                        before = wholes[key]
+                    elif isinstance(before, int):  # zeros at first; a count may come from a file
+                        before = xp.full_like(value, before)
                     state[name] = put_at(value, ..., xp.where(self._good, value, before))
 
     def update(self) -> None:
@@ -103,7 +109,7 @@ class LossScaler:
         factor = xp.where(self._good, xp.where(grown, self.growth_factor, 1.0), self.backoff_factor)
         self._scale = put_at(self._scale, ..., xp.astype(self._scale * factor, xp.float32))
         self._steps = put_at(self._steps, ..., xp.where(grown, xp.zeros_like(steps), steps))
-        self._good = None
+        self._good, self._divided = None, []
 
 
 def _slots(optimizer: Optimizer) -> list[Slot]:
