@@ -12,6 +12,7 @@ import pytest
 
 import xplayers as xpl
 import xplayers.functional as F
+from tests.cards import answering_for, taken_out
 from tests.cases import Function, floats, integers, make, positive, rows, seeded
 from tests.host_cuda import Host, compile_for, lacks_compiler, lacks_nvrtc
 from tests.oracle import TOLERANCE
@@ -25,26 +26,13 @@ from tests.test_twins import (  # noqa: F401  (their tests are run here too)
     test_layouts_do_not_matter,
     test_nan_and_infinities_stay_what_they_are,
 )
-from xplayers.kernels import registry
-from xplayers.kernels.cards import lacks_card
 from xplayers.kernels.on_cuda import launching
 
 FLOATS = [np.dtype(t) for t in ("float32", "float64", "float16", ml_dtypes.bfloat16)]
 HALVES = ("float16", "bfloat16")
 
 
-def _taken_out():
-    """The twins and the steps of optimizers, out of the registry: it is for a card to load them."""
-    held = registry._state.twins
-    updates = [u for u in registry._state.updates if u.means == "cuda"]
-    found = [t for twins in held.values() for t in twins if t.means == "cuda"]
-    if lacks_card():
-        registry._state.twins = {k: tuple(t for t in v if t.means != "cuda") for k, v in held.items()}
-        registry._state.updates = [u for u in registry._state.updates if u not in updates]
-    return {t.name.partition(":")[2].removesuffix("_forward"): t for t in found}, updates
-
-
-TWINS, UPDATES = _taken_out()
+TWINS, UPDATES = taken_out("cuda")
 _LARGEST = 20_000  # numbers: what a host runs in a moment
 
 
@@ -102,13 +90,8 @@ def on_host(host, monkeypatch):
     if lacks_compiler():
         pytest.skip(lacks_compiler())
     monkeypatch.setattr(launching, "machine", host)
-    twins = {("numpy", getattr(F, f"{name}_forward")): (twin,) for name, twin in TWINS.items()}
-    monkeypatch.setattr(registry._state, "twins", {**registry._state.twins, **twins})
-    for _, reference in twins:
-        reference.known.clear()
-    yield
-    for _, reference in twins:
-        reference.known.clear()
+    with answering_for("numpy", TWINS, monkeypatch):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -243,13 +226,8 @@ def fake(shape, dtype="float32"):
 def paper(monkeypatch):
     found = Paper()
     monkeypatch.setattr(launching, "machine", found)
-    twins = {("cupy", getattr(F, f"{name}_forward")): (twin,) for name, twin in TWINS.items()}
-    monkeypatch.setattr(registry._state, "twins", {**registry._state.twins, **twins})
-    for _, reference in twins:
-        reference.known.clear()
-    yield found
-    for _, reference in twins:
-        reference.known.clear()
+    with answering_for("cupy", TWINS, monkeypatch):
+        yield found
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

@@ -14,6 +14,7 @@ import pytest
 
 import xplayers as xpl
 import xplayers.functional as F
+from tests.cards import answering_for, taken_out
 from tests.cases import Function, rows
 from tests.test_twins import (  # noqa: F401  (their tests are run here too)
     Bench,
@@ -25,7 +26,6 @@ from tests.test_twins import (  # noqa: F401  (their tests are run here too)
     test_nan_and_infinities_stay_what_they_are,
 )
 from xplayers.kernels import registry
-from xplayers.kernels.cards import lacks_card
 
 cupy = pytest.importorskip("cupy", reason="NOT RUN: CuPy is not installed")
 
@@ -34,18 +34,7 @@ from cupy.cuda.memory import MemoryPointer, UnownedMemory  # noqa: E402
 
 from xplayers.kernels.on_cupy import activation, dropout, fusing, products  # noqa: E402
 
-
-def _taken_out():
-    """The twins, out of the registry: it is for a card to load them."""
-    held = registry._state.twins
-    found = [t for twins in held.values() for t in twins if t.name.startswith("cupy:")]
-    if lacks_card():
-        registry._state.products.pop("cupy", None)
-        registry._state.twins = {k: tuple(t for t in v if t not in found) for k, v in held.items()}
-    return {t.name.partition(":")[2].removesuffix("_forward"): t for t in found}
-
-
-TWINS = _taken_out()
+TWINS, _ = taken_out("cupy")
 ROWS = [row for row in rows("TWINS") if row.name in TWINS] + [
     Function("tanhshrink", {"x": (5, 7)}),
     Function("threshold", {"x": (5, 7)}, {"threshold": 0.3, "value": -2.0}),
@@ -58,13 +47,8 @@ ACTIVATIONS = [row for row in ROWS if row.name in activation.NAMES]
 @pytest.fixture
 def on_host(monkeypatch):
     """The twins answer for arrays of NumPy."""
-    twins = {("numpy", getattr(F, f"{name}_forward")): (twin,) for name, twin in TWINS.items()}
-    monkeypatch.setattr(registry._state, "twins", {**registry._state.twins, **twins})
-    for _, reference in twins:
-        reference.known.clear()
-    yield
-    for _, reference in twins:
-        reference.known.clear()
+    with answering_for("numpy", TWINS, monkeypatch):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from xplayers.errors import refusal
 from .namespace import Array, array_namespace, device, from_numpy
 from .recording import recording
 
-__all__ = ["Key", "default_generator", "key_of", "manual_seed", "threefry2x32", "uniform"]
+__all__ = ["Key", "default_generator", "key_of", "manual_seed", "threefry2x32", "uniform", "unit_interval"]
 
 _default = np.random.default_rng()
 
@@ -50,7 +50,7 @@ class Key:
         a, b = threefry2x32(self.words(), count, xp.zeros_like(count))
         bits = xp.concat([a, b])[:n]
         floats = xp.float64 if "float64" in str(like.dtype) else xp.float32
-        draws = xp.astype((bits >> 8) & 0xFFFFFF, floats) * 2.0**-24
+        draws = unit_interval(bits, floats)
         return xp.reshape(xp.astype(draws, like.dtype) if like.dtype != floats else draws, shape)
 
     def words(self) -> tuple[int, ...]:
@@ -100,6 +100,11 @@ def key_of(rng: np.random.Generator | Key | None) -> Key:
 def _expect_generator(rng: object) -> None:
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng: got {type(rng).__name__}, expected numpy.random.Generator or xplayers.random.Key")
+
+
+def unit_interval(bits: Array, dtype: Any) -> Array:
+    """Numbers in [0, 1) of the upper 24 of 32 bits."""
+    return array_namespace(bits).astype((bits >> 8) & 0xFFFFFF, dtype) * 2.0**-24
 
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))

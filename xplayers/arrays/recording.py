@@ -5,7 +5,7 @@ the host would do anew each time, such as drawing a seed, is refused.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,15 +13,21 @@ __all__ = ["Recording", "recording", "recording_into"]
 
 
 class Recording:
-    """The slots that were rebound, each with its first array and a way to put one back, and the arrays to keep."""
+    """The entries that were rebound, each with its first array; the gradients that were left; the arrays to keep."""
 
     def __init__(self) -> None:
-        self.rebound: dict[Any, tuple[Any, Callable[[Any], None], Callable[[], Any]]] = {}
+        self._rebound: dict[tuple[int, str], tuple[dict[str, Any], Any]] = {}
+        self.gradients: list[tuple[dict[str, Any], str, Any]] = []
         self.keep: list[Any] = []
 
-    def rebinds(self, slot: Any, before: Any, put: Callable[[Any], None], get: Callable[[], Any]) -> None:
-        """`slot` holds `before`, and is about to hold something else."""
-        self.rebound.setdefault(slot, (before, put, get))
+    def rebinds(self, entries: dict[str, Any], name: str, before: Any) -> None:
+        """`entries[name]` was `before`, and is something else now or soon."""
+        self._rebound.setdefault((id(entries), name), (entries, before))
+
+    def rebound(self) -> Iterator[tuple[dict[str, Any], str, Any]]:
+        """Each entry's mapping, name and first array."""
+        for (_, name), (entries, before) in self._rebound.items():
+            yield entries, name, before
 
 
 class _Now(threading.local):

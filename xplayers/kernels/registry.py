@@ -225,11 +225,9 @@ def product(library: str, means: str, rule: str) -> Callable[[Callable[[Any, Any
 
 def _multiply(a: Any, b: Any) -> Any:
     """The product by a kernel, None where it is the library's."""
-    library = _library_of(type(a))
-    if library not in _MEANS or _mode() == "off":
+    if _mode() == "off":
         return None
-    load(library)
-    found = _state.products.get(library)
+    found = _state.products.get(_loaded(type(a)))
     if found is None or found.means in _scope.without:
         return None
     y = found.product(a, b)
@@ -265,6 +263,18 @@ def load(library: str) -> None:
                     reason = f"{type(e).__name__}: {e}"
             if reason is not None:
                 _state.absent[means.name] = reason
+
+
+_met: dict[type, str] = {}
+
+
+def _loaded(kind: type) -> str:
+    """The library of a type of array, its means loaded."""
+    if kind not in _met:
+        library = _library_of(kind)
+        load(library)
+        _met[kind] = library
+    return _met[kind]
 
 
 def _library_of(kind: type) -> str:

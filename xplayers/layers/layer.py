@@ -154,11 +154,11 @@ class Layer:
                     self._expect_recorded(now, name, held)
                 self._grads[name] = gradient if held is None else unscalar(held + gradient)
                 if now is not None:
-                    now.keep.append((self._grads, name, self._grads[name]))
+                    now.gradients.append((self._grads, name, self._grads[name]))
 
     def _expect_recorded(self, now: Recording, name: str, held: Array | None) -> None:
         """Refuses to add to a gradient that stood here before the recording: replayed, it would not be there."""
-        if held is not None and not any(held is kept for *_, kept in now.keep):
+        if held is not None and not any(held is kept for *_, kept in now.gradients):
             raise self.refusal(
                 name,
                 "a gradient from before the step that is recorded",
@@ -177,8 +177,7 @@ class Layer:
         """Rebinds a parameter or buffer without the checks of an assignment."""
         now, held = recording(), self.__dict__
         if now is not None:
-            get, put = functools.partial(held.__getitem__, name), functools.partial(held.__setitem__, name)
-            now.rebinds((id(self), name), held[name], put, get)
+            now.rebinds(held, name, held[name])
         held[name] = value
 
     # -- refusals in words --

@@ -1,6 +1,5 @@
 """The base of every optimizer: groups of slots, their options, the state of each slot, and the step."""
 
-import functools
 import inspect
 import math
 import numbers
@@ -101,14 +100,14 @@ class Optimizer:
                 self._count(state, x, options)
                 items.append((x, without_history(dx), state, slot))
             now, left = recording(), items
-            held = [] if now is None else [(slot, state, dict(state)) for _, _, state, slot in items]
+            held = [] if now is None else [(state, dict(state)) for _, _, state, _ in items]
             if find_step.by is not None and getattr(type(self).change, "elementwise", False):
                 left = find_step.by(self, items, options)
             for x, dx, state, slot in left:
                 self._step_one(x, dx, state, slot, options)
             if now is not None:
-                for slot, state, before in held:
-                    _record(now, slot, state, before)
+                for state, before in held:
+                    _record(now, state, before)
 
     def _count(self, state: dict[str, Any], x: Array, options: Mapping[str, Any]) -> None:
         """One step more, on the device where the options say so."""
@@ -364,13 +363,12 @@ class Optimizer:
         return refusal(type(self).__name__, argument, got, expected, mend, kind)
 
 
-def _record(now: Recording, slot: Slot, state: dict[str, Any], before: dict[str, Any]) -> None:
+def _record(now: Recording, state: dict[str, Any], before: dict[str, Any]) -> None:
     """Tells a recording which arrays of a state were put in the place of others."""
     for name, value in state.items():
         if name in before and value is not before[name] and not isinstance(value, int):
-            get, put = functools.partial(state.__getitem__, name), functools.partial(state.__setitem__, name)
-            now.rebinds((id(state), name), before[name], put, get)
-        now.keep.append((None, name, value))
+            now.rebinds(state, name, before[name])
+        now.keep.append(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -37,11 +37,15 @@ class Captured:
                 return self.graphs.run(lambda: self.step(*args))
             self._recorded[key] = self._record(arrays)
         graph, inputs, answer, record = self._recorded[key]
-        self.graphs.run(lambda: [put_at(held, ..., x) for held, x in zip(inputs, arrays, strict=True)])
-        self.graphs.launch(graph)
-        for grads, name, gradient in record.keep:
-            if grads is not None:
-                grads[name] = gradient
+
+        def replay() -> None:
+            for held, x in zip(inputs, arrays, strict=True):
+                put_at(held, ..., x)
+            self.graphs.launch(graph)
+
+        self.graphs.run(replay)
+        for grads, name, gradient in record.gradients:
+            grads[name] = gradient
         return answer
 
     def _record(self, arrays: list[Any]) -> tuple[Any, list, Any, Recording]:
@@ -51,22 +55,22 @@ class Captured:
         def whole() -> Any:
             with recording_into(record):
                 answer = self.step(*inputs)
-            for before, put, get in record.rebound.values():  # each replay is to begin where the last one ended
-                after = get()
+            for entries, name, before in record.rebound():  # each replay is to begin where the last one ended
+                after = entries[name]
                 if after is before:
                     continue
                 if after.shape != before.shape or after.dtype != before.dtype:
                     got = f"{after.dtype} {after.shape} in the place of {before.dtype} {before.shape}"
                     raise refusal("capture", "step", got, "states that keep their shapes", "warm the step up first")
                 put_at(before, ..., after)
-                put(before)
+                entries[name] = before
             return answer
 
         try:
             graph, answer = self.graphs.record(whole)
         except Exception as e:
-            for before, put, _ in record.rebound.values():
-                put(before)
+            for entries, name, before in record.rebound():
+                entries[name] = before
             if not self.graphs.is_about_recording(e):
                 raise
             raise refusal(

@@ -10,7 +10,7 @@ from typing import Any
 
 from xplayers.functional import recurrent as agnostic
 
-from ..registry import kernel
+from ..recurrences import register
 from . import launching
 from .launching import FLOATS, contiguous, elements, empty, launch, product, types
 
@@ -137,41 +137,8 @@ def _supports(
 
 
 def _register(name: str, cell: _Cell, agnostic_cell: Any) -> None:
-    scans = _Scans(cell)
-    several = cell.states > 1
-
-    def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-        if several:
-            return agnostic.backward_by(scans, agnostic_cell, dy[0], dy[1] or (None, None), cache, wanted)
-        dx, dhx, dparams = agnostic.backward_by(scans, agnostic_cell, dy[0], dy[1:], cache, wanted)
-        return dx, None if dhx is None else dhx[0], dparams
-
-    supports = functools.partial(_supports, cell)
-    reference = getattr(agnostic, f"{name}_forward")
-
-    @kernel("cupy", reference, backward, supports, means="cuda", rule="one dtype, no lengths: a kernel a step")
-    @functools.wraps(reference)
-    def forward(
-        x: Any,
-        hx: Any,
-        params: Any,
-        has_biases: bool = True,
-        num_layers: int = 1,
-        dropout: float = 0.0,
-        train: bool = False,
-        bidirectional: bool = False,
-        batch_first: bool = False,
-        *,
-        lengths: Any = None,
-        mask: Any = None,
-        rng: Any = None,
-    ) -> Any:
-        options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
-        if not supports(x, hx, params, *options, lengths=lengths):
-            return NotImplemented
-        given = hx if several or hx is None else (hx,)
-        (y, states), cache = agnostic.forward_by(scans, agnostic_cell, x, given, params, *options, None, mask, rng)
-        return (y, states if several else states[0]), cache
+    supports, rule = functools.partial(_supports, cell), "one dtype, no lengths: a kernel a step"
+    register("cupy", "cuda", rule, name, _Scans(cell), agnostic_cell, supports)
 
 
 _register("rnn_tanh", _Cell(), agnostic._Tanh)

@@ -7,7 +7,7 @@ or are no booleans, 2^31 elements and more.
 
 from typing import Any
 
-from xplayers.arrays import array_namespace, device, key_of, threefry2x32
+from xplayers.arrays import array_namespace, device, key_of, threefry2x32, unit_interval
 from xplayers.functional.dropout import dropout_forward as reference
 from xplayers.functional.pair import wants
 
@@ -22,7 +22,7 @@ def _draw(x: Any, index: Any, half: int, p: float, a: float, *words: int) -> Any
     xp = array_namespace(index)
     first = index < half
     bits = xp.where(first, *threefry2x32(words, xp.where(first, index, index - half), index * 0))
-    kept = xp.astype((bits >> 8) & 0xFFFFFF, xp.float32) * 2.0**-24 >= p
+    kept = unit_interval(bits, xp.float32) >= p
     w = wide(x)
     return narrow(w * (xp.astype(kept, w.dtype) * a), x), kept
 

@@ -5,14 +5,13 @@ a run of rows. The inputs of all steps come from one product before the scan and
 product each behind it, as in the agnostic code. Declined: lengths, a projection, other dtypes.
 """
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from xplayers.functional import recurrent as agnostic
 
-from ..registry import kernel
+from ..recurrences import register
 from .compiling import compiled
 from .elementary import sigmoid, tanh
 
@@ -289,38 +288,7 @@ _RULE = "float32, no lengths, no projection: compiled steps with the samples inn
 
 
 def _register(name: str, cell: _Cell, agnostic_cell: Any) -> None:
-    scans = _Scans(cell)
-    several = cell.states > 1
-
-    def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-        if several:
-            return agnostic.backward_by(scans, agnostic_cell, dy[0], dy[1] or (None, None), cache, wanted)
-        dx, dhx, dparams = agnostic.backward_by(scans, agnostic_cell, dy[0], dy[1:], cache, wanted)
-        return dx, None if dhx is None else dhx[0], dparams
-
-    @kernel("numpy", getattr(agnostic, f"{name}_forward"), backward, _supports, means="numba", rule=_RULE)
-    @functools.wraps(getattr(agnostic, f"{name}_forward"))
-    def forward(
-        x: Any,
-        hx: Any,
-        params: Any,
-        has_biases: bool = True,
-        num_layers: int = 1,
-        dropout: float = 0.0,
-        train: bool = False,
-        bidirectional: bool = False,
-        batch_first: bool = False,
-        *,
-        lengths: Any = None,
-        mask: Any = None,
-        rng: Any = None,
-    ) -> Any:
-        options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
-        if not _supports(x, hx, params, *options, lengths=lengths):
-            return NotImplemented
-        given = hx if several or hx is None else (hx,)
-        (y, states), cache = agnostic.forward_by(scans, agnostic_cell, x, given, params, *options, None, mask, rng)
-        return (y, states if several else states[0]), cache
+    register("numpy", "numba", _RULE, name, _Scans(cell), agnostic_cell, _supports)
 
 
 _register("rnn_tanh", _Cell(_tanh_step, _tanh_back), agnostic._Tanh)
