@@ -116,6 +116,33 @@ def test_every_shape_has_a_graph_of_its_own():
     assert len(recorded._recorded) == 2
 
 
+def test_clipped_gradients_are_what_a_recorded_step_leaves():
+    here, there = network(), network()
+
+    def clipping(net):
+        optimizer, loss = xpl.optim.SGD(net, lr=0.1), xpl.CrossEntropyLoss()
+
+        def step(x, labels):
+            net.zero_grad()
+            value = loss(net(x), labels)
+            net.backward(loss.backward(), input_grad=False)
+            xpl.optim.clip_grad_norm(net, 0.01)
+            optimizer.step()
+            return value
+
+        return step, optimizer
+
+    eager, _ = clipping(here)
+    step, optimizer = clipping(there)
+    recorded = xpl.training.capture(step)
+    recorded.graphs = HostGraphs(there.state_dict, lambda: flat(optimizer))
+    for x, labels in batches(5):
+        eager(x, labels)
+        recorded(x, labels)
+    for key, value in here.grads.items():
+        np.testing.assert_allclose(there.grads[key], value, rtol=1e-4, atol=1e-7)
+
+
 def test_gradients_stand_where_the_step_left_them():
     net = network()
     recorded = captured(net, xpl.optim.SGD(net))

@@ -7,7 +7,7 @@ between steps.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from xplayers.arrays import Array, accumulator, array_namespace, device, is_array, place_of
+from xplayers.arrays import Array, accumulator, array_namespace, device, is_array, place_of, recording
 from xplayers.errors import refusal
 from xplayers.layers import UNSET, Layer
 from xplayers.layers.layer import Entries
@@ -53,6 +53,9 @@ class Slot(NamedTuple):
 
     def put_gradient(self, gradient: Array) -> None:
         self.layer._grads[self.name] = gradient
+        now = recording()
+        if now is not None:
+            now.gradients.append((self.layer._grads, self.name, gradient))
 
     def _refuse_lost(self) -> None:
         if self.name not in self.layer._parameters:
