@@ -21,7 +21,7 @@ Times = tuple[float, ...]  # seconds of each part: forward, backward, step
 
 # What `use_kernels` is asked for: NumPy alone lacks what the `fast` extra installs.
 KERNELS: dict[str, dict[str, Any]] = {
-    "numpy": {"mode": "auto", "without": ("numba", "threadpoolctl")},
+    "numpy": {"mode": "auto", "without": ("numba",)},
     "fast": {"mode": "auto"},
 }
 
@@ -59,6 +59,9 @@ def ours(row: Row, state: dict[str, Any] | None = None, kernels: str = "numpy") 
 
 
 def torchs(row: Row) -> Side:
+    import torch
+
+    torch.manual_seed(0)
     return {Case: torchs_layer, OptimizerStep: torchs_optimizer, Step: torchs_step}[type(row)](row)
 
 

@@ -130,11 +130,6 @@ def precision() -> str:
     return _scope.precision or _state.precision
 
 
-def left_out(means: str) -> bool:
-    """Whether `use_kernels(without=...)` has left these means out in this thread."""
-    return means in _scope.without
-
-
 def worth(amount: int, least: int) -> bool:
     """Whether a call of this size is a kernel's: under `require` every one is, so that tests may be small."""
     return amount >= least or _mode() == "require"
@@ -341,8 +336,7 @@ def _scoped(mode: str | None, without: tuple[str, ...], exactness: str | None) -
 def use_kernels(mode: str | None = None, *, without: tuple[str, ...] = (), precision: str | None = None) -> Any:
     """`with use_kernels("off"):` the agnostic code alone; "auto": what is there; "require": an error where one lacks.
 
-    `without=("numba",)` leaves means out; "threadpoolctl" is one too, which holds BLAS to a thread where kernels part
-    products. `precision="fast"` lets kernels be less exact than the direct computation: each states its error;
+    `without=("numba",)` leaves means out. `precision="fast"` lets kernels be less exact than the direct computation: each states its error;
     "torch" only where torch is so by default: its convolutions on a card may use TF32, its products may not. What is
     not given stays as it is outside. In this thread; for the whole process the environment's XPLAYERS_KERNELS (auto,
     off, require) and XPLAYERS_PRECISION (exact, torch, fast) say so.

@@ -6,6 +6,7 @@ parted. The parts of a call do not depend on the number of threads, so that its 
 """
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import os
@@ -15,8 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from xplayers.errors import refusal
-
-from .registry import left_out
 
 __all__ = ["in_parts", "one_blas_thread", "products_in_parts", "runs", "set_threads", "threads"]
 
@@ -74,7 +73,7 @@ def threads() -> int:
 
 
 def set_threads(n: int) -> None:
-    """Sets how many threads a kernel may use; BLAS has its own (OPENBLAS_NUM_THREADS, or threadpoolctl)."""
+    """Sets how many threads a kernel may use; BLAS has its own (OPENBLAS_NUM_THREADS)."""
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise refusal("set_threads", "n", repr(n), "an integer of at least 1", "pass set_threads(1)")
     _pool.count = n
@@ -125,33 +124,52 @@ def in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:
         raise errors[0]
 
 
+# How builds of BLAS call the number of their threads: OpenBLAS as in NumPy's wheels and elsewhere, and MKL.
+_NAMES = (
+    ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
+    ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
+    ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
+    ("openblas_get_num_threads", "openblas_set_num_threads"),
+    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+)
+
+
 @functools.cache
-def _controller() -> Any:
+def _blas() -> tuple[Callable[[], int], Callable[[int], Any]] | None:
+    """Gets and sets the threads of the BLAS that NumPy is linked with, in a microsecond; None where it is another."""
     try:
-        return importlib.import_module("threadpoolctl").ThreadpoolController()
-    except ImportError:
+        library = ctypes.CDLL(importlib.import_module("numpy._core._multiarray_umath").__file__)
+    except (ImportError, OSError, TypeError):
         return None
+    for get, put in _NAMES:
+        try:
+            return getattr(library, get), getattr(library, put)
+        except AttributeError:  # another build's name
+            continue
+    return None
 
 
 _holders = 0  # how many calls hold BLAS to one thread: the first sets it, the last gives it back
-_limit: Any = None
+_before = 0
 _limiting = threading.Lock()
 
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[bool]:
-    """BLAS on one thread, where threadpoolctl is installed to say so: for products that are taken in parts.
+    """BLAS on one thread, for products that are taken in parts. Gives whether it is so.
 
-    Gives whether it is so; without threadpoolctl the parts' products would wait for one another's threads.
+    Where NumPy's BLAS cannot be told, the parts' products would wait for one another's threads.
     """
-    global _holders, _limit
-    controller = None if left_out("threadpoolctl") else _controller()
-    if controller is None:
+    global _holders, _before
+    blas = _blas()
+    if blas is None:
         yield False
         return
+    get, put = blas
     with _limiting:
         if _holders == 0:
-            _limit = controller.limit(limits=1, user_api="blas")
+            _before = get()
+            put(1)
         _holders += 1
     try:
         yield True
@@ -159,7 +177,7 @@ def one_blas_thread() -> Iterator[bool]:
         with _limiting:
             _holders -= 1
             if _holders == 0:
-                _limit.restore_original_limits()
+                put(_before)
 
 
 def products_in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:

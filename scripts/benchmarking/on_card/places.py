@@ -27,7 +27,7 @@ class Host:
 
     name, device, tiny = "numpy", "cpu", True
     cache = 0  # bytes beyond which inputs are rotated
-    without: tuple[str, ...] = ("numba", "threadpoolctl")  # kernels left out: compiling takes a minute
+    without: tuple[str, ...] = ("numba",)  # kernels left out: compiling takes a minute
     ceiling_sizes = 2**16, 128  # numbers of a copy, rows of a product
 
     @property
