@@ -3,12 +3,14 @@
 A law returns its errors as shares of their tolerance and raises AssertionError, naming what differs.
 """
 
+import contextlib
 import copy
 import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -443,6 +445,51 @@ def jit_of_a_pair(bench: Bench) -> None:
         assert not layer.grads, "a jitted call left gradients behind"
 
 
+_LOOKS = ("__bool__", "__float__", "__int__", "__index__", "__complex__", "__array__", "__buffer__", "__dlpack__")
+_OF_VALUES = ("nonzero", "unique_all", "unique_counts", "unique_inverse", "unique_values")  # their shapes are values
+
+
+@contextlib.contextmanager
+def unseen(module: Any) -> Iterator[None]:
+    """No value of array-api-strict's can be looked at, as CuPy would wait for its card: a mask counts as a look."""
+    kind = type(module.asarray(0.0))
+    item = kind.__getitem__
+
+    def refuse(*args: Any, **named: Any) -> Any:
+        raise AssertionError("a value was looked at")
+
+    def getitem(self: Any, key: Any) -> Any:
+        keys = key if isinstance(key, tuple) else (key,)
+        if any(getattr(k, "dtype", None) == module.bool for k in keys):
+            refuse()
+        return item(self, key)
+
+    with contextlib.ExitStack() as stack:
+        for name in _LOOKS:
+            stack.enter_context(mock.patch.object(kind, name, refuse))
+        for name in _OF_VALUES:
+            stack.enter_context(mock.patch.object(module, name, refuse))
+        stack.enter_context(mock.patch.object(kind, "__getitem__", getitem))
+        yield
+
+
+@law
+def nothing_waits(bench: Bench) -> None:
+    """Neither pass looks at a value: on a card each look would wait for everything before it."""
+    if not bench.backend.name.startswith("strict"):
+        return
+    for training in (True, False):
+        layer, answer, inputs, arrays = bench.layer(training), bench.judged(training), bench.inputs(), bench.arrays()
+        layer(*inputs, tape=xpl.Tape(), **arrays)  # parameters settle
+        dy = bench.upstream(answer)
+        with unseen(bench.backend.module):
+            tape = xpl.Tape()
+            layer(*inputs, tape=tape, **arrays)
+            if any(d is not None for d in flat(answer.dy)):
+                layer.backward(dy, tape=tape)
+        bench.checks += 1
+
+
 @law
 def copies_are_separate(bench: Bench) -> None:
     """A deep copy answers the same and shares nothing that a backward changes."""
@@ -478,7 +525,7 @@ def laws_for(backend: Backend, everything: bool, case: Case) -> Iterator[str]:
     elif backend.name == "numpy-readonly":
         yield "nothing_is_written_to"
     elif backend.name in ("strict", "strict-device1"):
-        yield "agrees_in_float32"
+        yield from ("agrees_in_float32", "nothing_waits")
     else:
         yield from ("agrees_in_float32", "agrees_in_float16", "agrees_in_bfloat16", "strides_do_not_matter")
 

@@ -151,13 +151,16 @@ ONE_EACH = {  # a fault for every law, which notices it by itself
     ),
     "batches_of_none_and_one": Fault("linear.linear_forward", "y if bias is None else y + bias", _SINGLE, _AFFINE),
     "jit_of_a_pair": Fault("linear.linear_forward", "y = matmul", "x = x * float(x.mean() > -9); y = matmul", _AFFINE),
+    "nothing_waits": Fault("linear.linear_forward", "y = matmul", "x = x * float(x[0, 0] > -9); y = matmul", _AFFINE),
     "copies_are_separate": Fault("layers.layer.Layer.accumulate", "self._grads[name] = ", _SHARED, _AFFINE),
 }
 
 
 @pytest.mark.parametrize("name", sorted(LAWS))
 def test_each_law_notices_a_fault(name):
-    backend, why = backends.load({"jit_of_a_pair": "jax", "agrees_in_bfloat16": "torch"}.get(name, "numpy"))
+    backend, why = backends.load(
+        {"jit_of_a_pair": "jax", "agrees_in_bfloat16": "torch", "nothing_waits": "strict"}.get(name, "numpy")
+    )
     if backend is None:
         pytest.skip(why)
     fault = ONE_EACH[name]

@@ -15,6 +15,7 @@ import torch
 import xplayers as xpl
 from tests import backends
 from tests.cases import Bad, f32
+from tests.laws import unseen
 from tests.test_bad_calls import assert_refused
 from xplayers.arrays import to_numpy
 
@@ -638,6 +639,32 @@ def test_clipping_does_not_ask_for_values():
     norm, clipped = jax.jit(f)(dy)
     np.testing.assert_allclose(norm, np.linalg.norm(dy))
     np.testing.assert_allclose(clipped, dy / (np.linalg.norm(dy) + 1e-6))
+
+
+@pytest.mark.parametrize("row", range(len(OPTIMIZERS)), ids=lambda i: f"{OPTIMIZERS[i]}".replace(" ", ""))
+def test_no_step_looks_at_a_value(row):
+    """On a card each look would wait: gradients are clipped, divided and stepped by without one."""
+    import array_api_strict
+
+    backend, _ = backends.load("strict")
+    name, options = OPTIMIZERS[row]
+    net = ours(backend, "float32")
+    optimizer, scaler = getattr(xpl.optim, name)(net, **options), xpl.training.LossScaler()
+    dy = backend.asarray(np.ones((7, 3)), "float32")
+    for scaled in (False, True):
+        net(backend.asarray(X, "float32"))
+        with unseen(array_api_strict):
+            net.zero_grad()
+            net.backward(scaler.scale(dy) if scaled else dy, input_grad=False)
+            if scaled:
+                scaler.unscale(optimizer)
+            xpl.optim.clip_grad_norm(net, 1.0)
+            xpl.optim.clip_grad_value(net, 0.5)
+            if scaled:
+                scaler.step(optimizer)
+                scaler.update()
+            else:
+                optimizer.step()
 
 
 def test_parameters_as_one_vector(backend):

@@ -106,8 +106,8 @@ class LossScaler:
         xp = array_namespace(self._scale)
         steps = xp.where(self._good, self._steps + 1.0, xp.zeros_like(self._steps))
         grown = steps >= self.growth_interval
-        factor = xp.where(self._good, xp.where(grown, self.growth_factor, 1.0), self.backoff_factor)
-        self._scale = put_at(self._scale, ..., xp.astype(self._scale * factor, xp.float32))
+        larger = xp.where(grown, self._scale * self.growth_factor, self._scale)
+        self._scale = put_at(self._scale, ..., xp.where(self._good, larger, self._scale * self.backoff_factor))
         self._steps = put_at(self._steps, ..., xp.where(grown, xp.zeros_like(steps), steps))
         self._good, self._divided = None, []
 
