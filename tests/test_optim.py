@@ -667,6 +667,60 @@ def test_no_step_looks_at_a_value(row):
                 optimizer.step()
 
 
+class Counting(xpl.optim.RMSprop):
+    """Has no kernel on any library; counts its changes."""
+
+    calls = 0
+
+    @xpl.optim.elementwise
+    def change(self, x, dx, state, group):
+        type(self).calls += 1
+        return super().change(x, dx, state, group)
+
+
+def test_small_parameters_are_stepped_as_one(backend, monkeypatch):
+    """With the same numbers as one by one, and moments that are copied, replaced and loaded as ever."""
+
+    def course():
+        net = ours(backend)
+        optimizer, seen = Counting(net, lr=0.05, centered=True, momentum=0.7), []
+        for step in range(6):
+            net.zero_grad()
+            backward(net, backend)
+            if step == 2:
+                net.grads.pop("1.weight")  # three of the four step
+            if step == 3:
+                optimizer.state["0.bias"]["square_avg"] = backend.asarray(np.full(5, 0.25))
+            if step == 4:
+                net, optimizer = copy.deepcopy((net, optimizer))
+            optimizer.step()
+            seen += [to_numpy(x).copy() for x in net.params.values()]
+            seen += [to_numpy(v).copy() for v in optimizer.state_dict().values() if not isinstance(v, int | float)]
+        return seen
+
+    Counting.calls = 0
+    with xpl.use_kernels("off"):
+        together = course()
+    assert Counting.calls == 9, "a step is one change, from the fourth on two, whose counts have come apart"
+    monkeypatch.setattr("xplayers.optim.together._SMALL", 0)
+    with xpl.use_kernels("off"):
+        alone = course()
+    assert Counting.calls == 9 + 23
+    for a, b in zip(together, alone, strict=True):
+        np.testing.assert_allclose(a, b, 1e-13, 1e-15)
+
+
+def test_moments_of_small_parameters_lie_side_by_side():
+    net = ours(backends.load("numpy")[0])
+    optimizer = Counting(net)
+    for _ in range(2):
+        backward(net, backends.load("numpy")[0])
+        with xpl.use_kernels("off"):
+            optimizer.step()
+        bases = {id(s["square_avg"].base) for s in optimizer.state.values()}
+        assert len(bases) == 1, "the next step puts them side by side again"
+
+
 def test_parameters_as_one_vector(backend):
     net, twin = ours(backend), theirs()
     vec = xpl.optim.parameters_to_vector(net)

@@ -336,10 +336,10 @@ def _scoped(mode: str | None, without: tuple[str, ...], exactness: str | None) -
 def use_kernels(mode: str | None = None, *, without: tuple[str, ...] = (), precision: str | None = None) -> Any:
     """`with use_kernels("off"):` the agnostic code alone; "auto": what is there; "require": an error where one lacks.
 
-    `without=("numba",)` leaves means out. `precision="fast"` lets kernels be less exact than the direct computation: each states its error;
-    "torch" only where torch is so by default: its convolutions on a card may use TF32, its products may not. What is
-    not given stays as it is outside. In this thread; for the whole process the environment's XPLAYERS_KERNELS (auto,
-    off, require) and XPLAYERS_PRECISION (exact, torch, fast) say so.
+    `without=("numba",)` leaves means out. `precision="fast"` lets kernels be less exact than the direct computation:
+    each states its error; "torch" only where torch is so by default: its convolutions on a card may use TF32, its
+    products may not. What is not given stays as it is outside. In this thread; for the whole process the environment's
+    XPLAYERS_KERNELS (auto, off, require) and XPLAYERS_PRECISION (exact, torch, fast) say so.
     """
     if mode is not None:
         _one_of("use_kernels", "mode", mode, _MODES)

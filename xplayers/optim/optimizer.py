@@ -28,6 +28,7 @@ from xplayers.errors import refusal
 from xplayers.layers import Layer
 
 from .slots import Slot, is_slot, slots_of
+from .together import Together
 
 __all__ = ["Optimizer", "elementwise"]
 
@@ -58,6 +59,7 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[str, dict[str, Any]] = {}
+        self._together = Together()
         self._rounded: dict[str, Array] = {}  # the parameters that the master weights were last rounded to
         groups = self._groups_of(params)
         for group in groups:
@@ -101,8 +103,9 @@ class Optimizer:
                 items.append((x, without_history(dx), state, slot))
             now, left = recording(), items
             held = [] if now is None else [(state, dict(state)) for _, _, state, _ in items]
-            if find_step.by is not None and getattr(type(self).change, "elementwise", False):
-                left = find_step.by(self, items, options)
+            if getattr(type(self).change, "elementwise", False):
+                left = items if find_step.by is None else find_step.by(self, items, options)
+                left = left if now is not None else self._together.step(self, left, options)
             for x, dx, state, slot in left:
                 self._step_one(x, dx, state, slot, options)
             if now is not None:
