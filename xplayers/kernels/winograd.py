@@ -1,5 +1,7 @@
 """3x3 convolutions of stride 1 by Winograd's F(2x2, 3x3): 16 products in place of 36 for each 2x2 tile of the output.
 
+With `precision="fast"` by F(4x4, 3x3): 36 products in place of 144 for each 4x4 tile (see winograd_four.py).
+
 With the tiles of the input as d (4, 4) and the kernel as g (3, 3), the tile of the output is A^T (G g G^T * B^T d B) A,
 where * multiplies element by element; summed over the channels, the 16 elements are 16 matrix products. The backward is
 the same three maps transposed, line by line:
@@ -15,7 +17,8 @@ Within a tile an infinity would become NaN, and NaN would spread: where an answe
 sum gives it instead.
 
 This file is what the means share: the products, in parts of the batch that keep V and M in the cache. The maps to and
-from V and M are theirs: `Maps.columns(tiles)` says how wide V is, and the four methods read or write it.
+from V and M are theirs: `Maps.tile` is the tile's side m, `Maps.kernel` is G x G, `Maps.columns(tiles)` says how wide V
+is, and the four methods read or write it.
 """
 
 import threading
@@ -28,17 +31,17 @@ from xplayers.functional.pair import wants
 
 from .threads import products_in_parts, runs
 
-__all__ = ["Tiles", "backward", "forward", "supports", "tiles_of", "twin", "twin_backward"]
+__all__ = ["GG", "Tiles", "backward", "forward", "supports", "tiles_of", "twin", "twin_backward"]
 
 _BYTES = 1 << 22  # of V and of M for a part of the batch: what a core's share of the cache holds
 _LANES = 4  # sums of dU that are kept apart, so that the order of adding does not depend on the threads
 
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
-_GG = np.kron(_G, _G)  # (16, 9): of a kernel as one row of 9
+GG = np.kron(_G, _G)  # (16, 9): of a kernel as one row of 9
 
 
 class Tiles(NamedTuple):
-    """How the 2x2 tiles lie: the padding in front, the sizes of input and output, how many tiles down and across."""
+    """How the tiles lie: the padding in front, the sizes of input and output, how many tiles down and across."""
 
     before: tuple[int, int]
     sizes: tuple[int, int]
@@ -64,7 +67,7 @@ def twin(maps: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, d
     if not supports(x, weight, bias, stride, padding, dilation, groups):
         return NotImplemented
     pairs = padding_pairs("conv2d", padding, (3, 3), (1, 1), (1, 1))
-    tiles = tiles_of(x.shape[2:], pairs)
+    tiles = tiles_of(x.shape[2:], pairs, maps.tile)
     if min(tiles.out) < 1:
         return NotImplemented
     x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
@@ -96,10 +99,10 @@ def _is_finite(x: np.ndarray | None) -> bool:
         return x is None or bool(np.isfinite(x.sum()))
 
 
-def tiles_of(sizes: tuple[int, int], pairs: Any) -> Tiles:
+def tiles_of(sizes: tuple[int, int], pairs: Any, m: int) -> Tiles:
     (a, b), (c, d) = pairs
     h, w = sizes[0] + a + b - 2, sizes[1] + c + d - 2
-    return Tiles((a, c), (sizes[0], sizes[1]), (h, w), -(-h // 2), -(-w // 2))
+    return Tiles((a, c), (sizes[0], sizes[1]), (h, w), -(-h // m), -(-w // m))
 
 
 class _Part(NamedTuple):
@@ -112,63 +115,63 @@ class _Part(NamedTuple):
 
 def _parts(n: int, channels: int, tiles: Tiles, maps: Any) -> list[_Part]:
     """Runs of images, or bands of single ones; an even number of them where there are several, for two threads."""
-    each = 64 * channels * maps.columns(tiles)
+    each = 4 * len(maps.kernel) * channels * maps.columns(tiles)
     if each > _BYTES and tiles.down > 1:
         bands = runs(tiles.down, -(-tiles.down // -(-each // _BYTES)))
-        return [_Part(slice(i, i + 1), band, _band(tiles, band)) for i in range(n) for band in bands]
+        return [_Part(slice(i, i + 1), band, _band(tiles, band, maps.tile)) for i in range(n) for band in bands]
     run = max(1, _BYTES // each)
     count = -(-n // run)
     run = -(-n // (count + count % 2)) if count > 1 else max(1, -(-n // 2))
     return [_Part(images, slice(0, tiles.down), tiles) for images in runs(n, run)]
 
 
-def _band(tiles: Tiles, down: slice) -> Tiles:
+def _band(tiles: Tiles, down: slice, m: int) -> Tiles:
     """A band's own tiles: its input begins with their first row, whatever of it lies beyond the image."""
     count = down.stop - down.start
-    height = min(2 * count, tiles.out[0] - 2 * down.start)
-    return Tiles((0, tiles.before[1]), (2 * count + 2, tiles.sizes[1]), (height, tiles.out[1]), count, tiles.across)
+    height = min(m * count, tiles.out[0] - m * down.start)
+    return Tiles((0, tiles.before[1]), (m * count + 2, tiles.sizes[1]), (height, tiles.out[1]), count, tiles.across)
 
 
-def _input(x: np.ndarray, part: _Part, tiles: Tiles) -> np.ndarray:
+def _input(x: np.ndarray, part: _Part, tiles: Tiles, m: int) -> np.ndarray:
     """What the part sees of x: a view, or for a band a copy with zeros beyond the image."""
     if part.tiles is tiles:
         return x[part.images]
     n, c, h, w = x[part.images].shape
-    first = 2 * part.down.start - tiles.before[0]
+    first = m * part.down.start - tiles.before[0]
     low, high = max(first, 0), min(first + part.tiles.sizes[0], h)
     out = np.zeros((n, c, part.tiles.sizes[0], w), np.float32)
     out[:, :, low - first : high - first] = x[part.images, :, low:high]
     return out
 
 
-def _output(y: np.ndarray, part: _Part, tiles: Tiles) -> np.ndarray:
+def _output(y: np.ndarray, part: _Part, tiles: Tiles, m: int) -> np.ndarray:
     """The part of y that is the part's own: no two have a row in common."""
-    rows = slice(2 * part.down.start, 2 * part.down.start + part.tiles.out[0])
+    rows = slice(m * part.down.start, m * part.down.start + part.tiles.out[0])
     return y[part.images] if part.tiles is tiles else y[part.images, :, rows]
 
 
-def _transformed(weight: np.ndarray) -> np.ndarray:
+def _transformed(maps: Any, weight: np.ndarray) -> np.ndarray:
     """(O, C, 3, 3) -> U (16, O, C)"""
     o, c = weight.shape[:2]
-    return (_GG @ weight.reshape(o * c, 9).T).reshape(16, o, c)
+    return (maps.kernel @ weight.reshape(o * c, 9).T).reshape(-1, o, c)
 
 
 def forward(maps: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, tiles: Tiles) -> np.ndarray:
     """x (N, C, H, W), weight (O, C, 3, 3) -> y (N, O, H', W')."""
     n, c = x.shape[:2]
-    o = weight.shape[0]
-    u = _transformed(weight)
+    o, m, k = weight.shape[0], maps.tile, len(maps.kernel)
+    u = _transformed(maps, weight)
     y = np.empty((n, o, *tiles.out), np.float32)
 
     def work(part: _Part) -> None:
         wide = maps.columns(part.tiles, part.images.stop - part.images.start)
-        v, m = np.empty((16, c, wide), np.float32), np.empty((16, o, wide), np.float32)
-        mine = _output(y, part, tiles)
+        v, sums = np.empty((k, c, wide), np.float32), np.empty((k, o, wide), np.float32)
+        mine = _output(y, part, tiles, m)
         out = mine if part.tiles is tiles else np.empty(mine.shape, np.float32)
         with np.errstate(all="ignore"):
-            maps.image(_input(x, part, tiles), v, part.tiles)
-            np.matmul(u, v, out=m)
-            maps.answer(m, out, bias, part.tiles)
+            maps.image(_input(x, part, tiles, m), v, part.tiles)
+            np.matmul(u, v, out=sums)
+            maps.answer(sums, out, bias, part.tiles)
         if out is not mine:
             mine[...] = out
 
@@ -181,23 +184,23 @@ def backward(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """dy (N, O, H', W') -> dx (N, C, H, W), dweight (O, C, 3, 3)."""
     n, c = x.shape[:2]
-    o = weight.shape[0]
-    ut = _transformed(weight).transpose(0, 2, 1) if want_x else None  # (16, C, O)
+    o, m, k = weight.shape[0], maps.tile, len(maps.kernel)
+    ut = _transformed(maps, weight).transpose(0, 2, 1) if want_x else None  # (16, C, O)
     parts = _parts(n, max(c, o), tiles, maps)
     whole = parts[0].tiles is tiles
     dx = (np.empty if whole else np.zeros)(x.shape, np.float32) if want_x else None
     lanes = [parts[r] for r in runs(len(parts), -(-len(parts) // _LANES))]
-    sums = np.zeros((len(lanes), 16, o, c), np.float32) if want_weight else None
+    sums = np.zeros((len(lanes), k, o, c), np.float32) if want_weight else None
     adding = threading.Lock()
 
     def work(lane: int) -> None:
         for part in lanes[lane]:
             wide = maps.columns(part.tiles, part.images.stop - part.images.start)
-            d, v = np.empty((16, o, wide), np.float32), np.empty((16, c, wide), np.float32)
+            d, v = np.empty((k, o, wide), np.float32), np.empty((k, c, wide), np.float32)
             with np.errstate(all="ignore"):
-                maps.slope(np.ascontiguousarray(_output(dy, part, tiles)), d, part.tiles)
+                maps.slope(np.ascontiguousarray(_output(dy, part, tiles, m)), d, part.tiles)
                 if sums is not None:
-                    maps.image(_input(x, part, tiles), v, part.tiles)
+                    maps.image(_input(x, part, tiles, m), v, part.tiles)
                     sums[lane] += d @ v.transpose(0, 2, 1)
                 if dx is not None and ut is not None:
                     np.matmul(ut, d, out=v)
@@ -207,7 +210,7 @@ def backward(
                     # Two bands have two rows in common: the sum of two numbers does not depend on their order.
                     band = np.empty((1, c, *part.tiles.sizes), np.float32)
                     maps.back(v, band, part.tiles)
-                    first = 2 * part.down.start - tiles.before[0]
+                    first = m * part.down.start - tiles.before[0]
                     low, high = max(first, 0), min(first + band.shape[2], x.shape[2])
                     with adding:
                         dx[part.images, :, low:high] += band[:, :, low - first : high - first]
@@ -215,5 +218,5 @@ def backward(
     products_in_parts(work, list(range(len(lanes))))
     dweight = None
     if sums is not None:
-        dweight = (sums.sum(axis=0).reshape(16, o * c).T @ _GG).reshape(weight.shape)
+        dweight = (sums.sum(axis=0).reshape(k, o * c).T @ maps.kernel).reshape(weight.shape)
     return dx, dweight

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ..winograd import Tiles
+from ..winograd import GG, Tiles
 from .compiling import compiled
 
 __all__ = ["MAPS"]
 
 
 class _Maps:
+    tile, kernel = 2, GG
+
     @staticmethod
     def columns(tiles: Tiles, images: int = 1) -> int:
         return images * tiles.down * tiles.across

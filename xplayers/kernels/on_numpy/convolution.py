@@ -9,6 +9,7 @@ from xplayers.functional import convolution as functional
 
 from .. import planes, winograd
 from ..registry import kernel, worth
+from ..winograd_four import maps_for
 from .planes import LOOPS
 from .winograd import MAPS
 
@@ -54,7 +55,8 @@ def _supports(*given: Any, **named: Any) -> bool:
     functional.conv2d_forward,
     _backward,
     _supports,
-    rule="float32: depthwise ones plane by plane, 3x3 of stride 1 from 128 channels by Winograd F(2x2, 3x3)",
+    rule="float32: depthwise ones plane by plane, 3x3 of stride 1 from 128 channels by Winograd F(2x2, 3x3), "
+    'and with precision="fast" by F(4x4, 3x3)',
 )
 def conv2d_forward(
     x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
@@ -64,6 +66,6 @@ def conv2d_forward(
     if groups != 1:
         return _planes(*given) if worth(x.size, _SIZE) and _is_depthwise(*given) else NotImplemented
     if weight.ndim == x.ndim == 4 and worth(min(weight.shape[:2]), _CHANNELS):
-        answer = winograd.twin(MAPS, *given)
+        answer = winograd.twin(maps_for(weight, MAPS), *given)
         return answer if answer is NotImplemented else (answer[0], (winograd.twin_backward, *answer[1]))
     return NotImplemented

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..winograd import Tiles
+from ..winograd import GG, Tiles
 
 __all__ = ["MAPS"]
 
@@ -17,6 +17,8 @@ _FLAT = 1 << 17  # numbers in one addition: enough that NumPy's call costs littl
 
 
 class _Maps:
+    tile, kernel = 2, GG
+
     @staticmethod
     def columns(tiles: Tiles, images: int = 1) -> int:
         return images * (tiles.down + 1) * (tiles.across + 1)
