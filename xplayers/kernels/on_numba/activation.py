@@ -78,7 +78,7 @@ def _slope_loop_of_two(first: Callable, second: Callable) -> Callable:
     return backward
 
 
-def _over(loop: Callable, arrays: tuple, constants: tuple) -> None:
+def _over(loop: Callable, arrays: tuple, constants: list) -> None:
     """The loop over all numbers of contiguous arrays of one size, on threads where that is worth it."""
     flat = [a.reshape(-1) for a in arrays]
     if flat[0].size <= _PART:
