@@ -45,6 +45,40 @@ def test_an_error_is_raised_and_the_pool_lives_on():
     test_every_part_is_worked_on_once()
 
 
+def test_after_an_error_the_other_parts_are_still_worked_on():
+    seen = []
+
+    def work(i):
+        seen.append(i)
+        if i % 2:
+            raise KeyError(i)
+
+    with pytest.raises(KeyError):
+        in_parts(work, range(20))
+    assert sorted(seen) == list(range(20))
+
+
+def test_a_call_does_not_wait_for_threads_that_others_keep_busy():
+    go, busy = threading.Event(), threading.Barrier(5, timeout=20)
+
+    def hold(_):
+        busy.wait()
+        go.wait(60)
+
+    other = threading.Thread(target=in_parts, args=(hold, range(4)))
+    other.start()
+    try:
+        busy.wait()
+        caller = threading.Thread(target=in_parts, args=(lambda _: None, range(10)))
+        caller.start()
+        caller.join(10)
+        assert not caller.is_alive()
+    finally:
+        go.set()
+        other.join(20)
+        caller.join(20)
+
+
 def test_what_a_part_calls_is_not_parted_again():
     seen = []
     in_parts(lambda i: in_parts(lambda j: seen.append((i, j)), range(3)), range(5))

@@ -109,6 +109,7 @@ def our_layer(case: Case, state: dict[str, Any] | None = None) -> Side:
     last: list[Any] = []
 
     def once() -> Times:
+        last.clear()  # as torch's side lets go of its output and gradients: two runs' arrays fill the cache of one
         layer.zero_grad()
         tape = xpl.Tape()
         t0 = time.perf_counter()

@@ -88,30 +88,32 @@ def runs(count: int, run: int) -> list[slice]:
 
 def in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:
     """Calls `work(part)` for every part, in any order, on as many threads as there are. An error in one is raised."""
-    parts = list(parts)
-    helpers = min(_pool.count, len(parts)) - 1
+    left = list(parts)
+    helpers = min(_pool.count, len(left)) - 1
     if helpers < 1 or _here.inside:
-        for part in parts:
+        for part in left:
             work(part)
         return
-    left, lock = iter(parts), threading.Lock()
-    done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    left.reverse()
+    missing = len(left)
+    done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()  # an entry a part
 
     def run() -> None:
-        error = None
-        try:
-            while True:
-                with lock:
-                    part = next(left, done)
-                if part is done:
-                    break
+        while True:
+            try:
+                part = left.pop()
+            except IndexError:
+                return
+            error = None
+            try:
                 work(part)
-        except BaseException as e:
-            error = e
-        done.put(error)
+            except BaseException as e:
+                error = e
+            done.put(error)
 
     pool = _pool
-    pool.start(helpers)
+    if pool.started < helpers:
+        pool.start(helpers)
     for _ in range(helpers):
         pool.waiting.put(run)
     _here.inside = True
@@ -119,7 +121,8 @@ def in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:
         run()
     finally:
         _here.inside = False
-    errors = [e for e in (done.get() for _ in range(helpers + 1)) if e is not None]
+    # A helper that comes too late finds nothing left, and is not waited for.
+    errors = [e for e in (done.get() for _ in range(missing)) if e is not None]
     if errors:
         raise errors[0]
 

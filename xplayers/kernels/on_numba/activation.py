@@ -20,7 +20,8 @@ from .elementary import decay, exp, expm1, normal, sigmoid, softplus_from, tanh
 
 __all__: list[str] = []
 
-_PART = 1 << 16  # numbers that are worth a thread
+_PART = 1 << 18  # numbers that are worth a thread: 30 us of the lightest loops, 90 us of the others
+_FLOAT32 = np.dtype(np.float32)
 _BLOCK = 1 << 11  # numbers that stay in the nearest cache between two steps
 _0, _1, _2, _3, _6, _20, _HALF = (np.float32(v) for v in (0, 1, 2, 3, 6, 20, 0.5))
 
@@ -77,6 +78,15 @@ def _slope_loop_of_two(first: Callable, second: Callable) -> Callable:
     return backward
 
 
+def _over(loop: Callable, arrays: tuple, constants: list) -> None:
+    """The loop over all numbers of contiguous arrays of one size, on threads where that is worth it."""
+    flat = [a.reshape(-1) for a in arrays]
+    if flat[0].size <= _PART:
+        loop(*flat, *constants)
+    else:
+        in_parts(lambda r: loop(*[t[r] for t in flat], *constants), runs(flat[0].size, _PART))
+
+
 def _register(reference: Any, way: Callable[..., tuple | None], keeps: str = "x") -> None:
     """Registers the twin of an activation.
 
@@ -90,30 +100,29 @@ def _register(reference: Any, way: Callable[..., tuple | None], keeps: str = "x"
             return None
 
     def supports(x: Any, *args: Any, **kwargs: Any) -> bool:
-        return x.dtype == np.float32 and found(args, kwargs) is not None
+        return x.dtype == _FLOAT32 and found(args, kwargs) is not None
 
     def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         kept, loop, *constants = cache
         (want_x,) = wants(wanted, 1)
         if not want_x:
             return None
-        dy = np.broadcast_to(np.asarray(dy, np.float32), kept.shape)  # a number is a dy where the answer is 0-d
+        if type(dy) is not np.ndarray or dy.dtype != _FLOAT32 or dy.shape != kept.shape:
+            dy = np.broadcast_to(np.asarray(dy, np.float32), kept.shape)  # a number is a dy where the answer is 0-d
         dx = np.empty(kept.shape, np.float32)
-        flat = kept.reshape(-1), np.ascontiguousarray(dy).reshape(-1), dx.reshape(-1)
-        in_parts(lambda r: loop(*(t[r] for t in flat), *constants), runs(kept.size, _PART))
+        _over(loop, (kept, np.ascontiguousarray(dy), dx), constants)
         return dx
 
     @kernel("numpy", reference, backward, supports, means="numba", rule="float32")
     def forward(x: Any, *args: Any, **kwargs: Any) -> Any:
         """One visit of every number."""
-        given = found(args, kwargs) if x.dtype == np.float32 else None
+        given = found(args, kwargs) if x.dtype == _FLOAT32 else None
         if given is None:
             return NotImplemented
         loop, back, *constants = given
         x = np.ascontiguousarray(x).reshape(x.shape)
         y = np.empty(x.shape, np.float32)
-        flat = x.reshape(-1), y.reshape(-1)
-        in_parts(lambda r: loop(*(t[r] for t in flat), *constants), runs(x.size, _PART))
+        _over(loop, (x, y), constants)
         return y, (x if keeps == "x" else y, back, *constants)
 
 

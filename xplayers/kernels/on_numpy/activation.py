@@ -2,8 +2,8 @@
 
 One driver walks over the blocks; a row of the table gives the few operations on one block of the forward and of the
 backward. They exploit what NumPy does quickly and avoid what it does slowly: `where` on signs that change at random,
-expm1 and log1p (an element at a time), scipy's erf. Declined are half precision, arrays too small to repay the calls,
-and what is one operation already (relu, relu6, hardtanh: the agnostic functions run at the memory's speed).
+expm1 and log1p (an element at a time), scipy's erf. Declined are half precision and arrays too small to repay the
+calls; of what is one operation already (relu, tanh), those that are too small for threads.
 """
 
 import math
@@ -19,11 +19,10 @@ from ..approximations import NORMAL
 from ..registry import kernel, worth
 from ..threads import in_parts, runs
 
-_LEAST = {True: 1 << 13, False: 1 << 17}  # elements, of heavy and of light functions: below, calls cost what is saved
-_BLOCK = 1 << 18  # elements: two threads that call NumPy more often wait for one another instead, at 50 us a time
-_WORTH_THREADS = {True: 1 << 17, False: 1 << 19}  # elements, of heavy and of light functions
-
-_RULE = {True: "{}, 8192 elements and more", False: "{}, 131072 elements and more"}
+_LEAST = 1 << 12  # elements: below, calls cost what is saved
+_ONE_OPERATION = 1 << 18  # elements, of functions that are little more than one operation: threads alone help
+_BLOCK = 1 << 19  # elements: two threads that call NumPy more often wait for one another instead, at 50 us a time
+_WORTH_THREADS = {True: 1 << 17, False: 1 << 18}  # elements, of heavy and of light functions
 
 
 def blocks(n: int, heavy: bool) -> list[slice]:
@@ -35,6 +34,9 @@ def over_blocks(function: Callable, arrays: tuple, out: Any, spare: int, heavy: 
     """out = function of arrays of its shape, block by block: `function(*blocks, out, *spare blocks, *constants)`."""
     flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
     to = out.reshape(-1)
+    if out.size < _WORTH_THREADS[heavy]:
+        function(*flat, to, *[np.empty_like(to) for _ in range(spare)], *constants)
+        return out
     parts = blocks(out.size, heavy)
     idle: list = []  # spare blocks that no thread works in
 
@@ -44,12 +46,21 @@ def over_blocks(function: Callable, arrays: tuple, out: Any, spare: int, heavy: 
             space = idle.pop()
         except IndexError:
             space = [np.empty(parts[0].stop, out.dtype) for _ in range(spare)]
-        with np.errstate(all="ignore"):  # an e^x that overflows on its way to 1 / (1 + e^x) = 0 is meant
-            function(*(a[part] for a in flat), to[part], *(s[:size] for s in space), *constants)
+        function(*[a[part] for a in flat], to[part], *[s[:size] for s in space], *constants)
         idle.append(space)
 
     in_parts(work, parts)
     return out
+
+
+def _quiet(function: Callable) -> Callable:
+    """Without warnings: an e^x that overflows on its way to 1 / (1 + e^x) = 0 is meant."""
+
+    def quietly(*args: Any) -> None:
+        with np.errstate(all="ignore"):
+            function(*args)
+
+    return quietly
 
 
 def pair(
@@ -60,6 +71,7 @@ def pair(
     keeps: str = "x",
     spare: tuple[int, int] = (0, 0),
     heavy: bool = False,
+    least: int = _LEAST,
     constants: Callable[..., tuple | None] = lambda: (),
     floats: str = "fd",
     rule: str = "",
@@ -80,7 +92,7 @@ def pair(
         return given if given is None or all(type(c) in (float, int, tuple) for c in given) else None
 
     def twin(x: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(x, np.ndarray) or not worth(x.size, _LEAST[heavy]):
+        if not isinstance(x, np.ndarray) or not worth(x.size, least):
             return NotImplemented
         given = numbers(x, args, kwargs)
         if given is None:
@@ -102,11 +114,20 @@ def pair(
         return numbers(x, args, kwargs) is not None
 
     twin.__doc__ = f"`{reference.__name__}` in blocks, each written in place."
-    said = _RULE[heavy].format("float32 and float64" if floats == "fd" else "float32")
-    kernel("numpy", reference, twin_backward, supports, rule=rule + said)(twin)
+    said = f"{rule}{'float32 and float64' if floats == 'fd' else 'float32'}, {least} elements and more"
+    kernel("numpy", reference, twin_backward, supports, rule=said)(twin)
 
 
 # -- straight lines: a comparison gives bytes, which are copied into floats and multiplied, twice as fast as mixed --
+
+
+def _relu(x: Any, out: Any) -> None:
+    x.clip(0.0, math.inf, out=out)  # in half the time of a maximum with a number
+
+
+def _relu_backward(y: Any, dy: Any, out: Any) -> None:
+    np.copyto(out, np.greater(y, 0.0))
+    np.multiply(out, dy, out=out)
 
 
 def _between(kept: Any, dy: Any, out: Any, low: float, high: float) -> None:
@@ -117,27 +138,26 @@ def _between(kept: Any, dy: Any, out: Any, low: float, high: float) -> None:
     np.multiply(out, dy, out=out)
 
 
-def _two_slopes(x: Any, out: Any, t: Any, negative: float) -> None:
-    """1 where x > 0, `negative` where not."""
+def _leaky(x: Any, out: Any, negative: float) -> None:
+    """negative * x is below x where x > 0 and above it where not, the other way round where negative > 1."""
+    np.multiply(x, negative, out=out)
+    (np.maximum if negative < 1 else np.minimum)(x, out, out=out)
+
+
+def _leaky_backward(x: Any, dy: Any, out: Any, negative: float) -> None:
     np.copyto(out, np.greater(x, 0.0))
-    np.subtract(1.0, out, out=t)
-    np.multiply(t, negative, out=t)
-    np.add(out, t, out=out)
-
-
-def _leaky(x: Any, out: Any, t: Any, negative: float) -> None:
-    _two_slopes(x, out, t, negative)
-    np.multiply(out, x, out=out)
-
-
-def _leaky_backward(x: Any, dy: Any, out: Any, t: Any, negative: float) -> None:
-    _two_slopes(x, out, t, negative)
+    np.multiply(out, 1.0 - negative, out=out)
+    np.add(out, negative, out=out)
     np.multiply(out, dy, out=out)
+
+
+def _leaky_constants(negative_slope: float = 0.01) -> tuple | None:
+    return (negative_slope,) if negative_slope and math.isfinite(negative_slope) else None  # 0 times infinity is NaN
 
 
 def _hardsigmoid(x: Any, out: Any) -> None:
     np.add(x, 3.0, out=out)
-    np.clip(out, 0.0, 6.0, out=out)
+    out.clip(0.0, 6.0, out=out)
     np.divide(out, 6.0, out=out)
 
 
@@ -148,17 +168,19 @@ def _hardsigmoid_backward(x: Any, dy: Any, out: Any) -> None:
 
 def _hardswish(x: Any, out: Any) -> None:
     np.add(x, 3.0, out=out)
-    np.clip(out, 0.0, 6.0, out=out)
+    out.clip(0.0, 6.0, out=out)
     np.multiply(out, x, out=out)
-    np.divide(out, 6.0, out=out)
+    np.multiply(out, 1.0 / 6.0, out=out)
 
 
 def _hardswish_backward(x: Any, dy: Any, out: Any, t: Any) -> None:
-    np.clip(x, -3.0, 3.0, out=t)
-    np.divide(t, 3.0, out=t)
-    np.add(t, 0.5, out=t)
-    _between(x, t, out, -3.0, 3.0)
-    np.add(out, np.greater_equal(x, 3.0), out=out)
+    """c + 1/2 with c = x/3 between -1 and 1: of c = -1 and 1, which trunc leaves, half is taken back."""
+    x.clip(-3.0, 3.0, out=out)
+    np.divide(out, 3.0, out=out)  # below 1 for every x < 3, which a product with 1/3 is not
+    np.trunc(out, out=t)
+    np.multiply(t, 0.5, out=t)
+    np.subtract(out, t, out=out)
+    np.add(out, 0.5, out=out)
     np.multiply(out, dy, out=out)
 
 
@@ -175,9 +197,8 @@ def _softsign_backward(x: Any, dy: Any, out: Any) -> None:
     np.divide(dy, out, out=out)
 
 
-pair(
-    F.leaky_relu_forward, _leaky, _leaky_backward, spare=(1, 1), constants=lambda negative_slope=0.01: (negative_slope,)
-)
+pair(F.relu_forward, _relu, _relu_backward, keeps="y", least=_ONE_OPERATION)
+pair(F.leaky_relu_forward, _leaky, _leaky_backward, constants=_leaky_constants, rule="negative_slope not 0, ")
 pair(F.hardsigmoid_forward, _hardsigmoid, _hardsigmoid_backward)
 pair(F.hardswish_forward, _hardswish, _hardswish_backward, spare=(0, 1))
 pair(F.softsign_forward, _softsign, _softsign_backward)
@@ -226,11 +247,12 @@ def _log1p_of_exp(x: Any, out: Any, t: Any, u: Any) -> None:
 def _softplus(x: Any, out: Any, t: Any, u: Any, z: Any, beta: float) -> None:
     np.multiply(x, beta, out=z)
     _log1p_of_exp(z, out, t, u)
-    np.clip(z, 0.0, math.inf, out=z)
+    z.clip(0.0, math.inf, out=z)
     np.add(out, z, out=out)
     np.divide(out, beta, out=out)
 
 
+@_quiet
 def _softplus_backward(x: Any, dy: Any, out: Any, beta: float) -> None:
     np.multiply(x, beta, out=out)
     sigmoid_into(out, out)
@@ -243,18 +265,19 @@ def _softplus_constants(beta: float = 1.0, threshold: float = 20.0) -> tuple | N
 
 def logsigmoid_into(x: Any, out: Any, t: Any, u: Any) -> None:
     _log1p_of_exp(x, out, t, u)
-    np.clip(x, -math.inf, 0.0, out=t)
+    x.clip(-math.inf, 0.0, out=t)
     np.subtract(t, out, out=out)
 
 
+@_quiet
 def _logsigmoid_backward(x: Any, dy: Any, out: Any) -> None:
     np.exp(x, out=out)
     np.add(out, 1.0, out=out)
     np.divide(dy, out, out=out)
 
 
-pair(F.sigmoid_forward, sigmoid_into, _sigmoid_backward, keeps="y", heavy=True)
-pair(F.tanh_forward, _tanh, _tanh_backward, keeps="y", heavy=True)
+pair(F.sigmoid_forward, _quiet(sigmoid_into), _sigmoid_backward, keeps="y", heavy=True)
+pair(F.tanh_forward, _tanh, _tanh_backward, keeps="y", heavy=True, least=_ONE_OPERATION)
 pair(F.logsigmoid_forward, logsigmoid_into, _logsigmoid_backward, spare=(2, 0), heavy=True)
 pair(
     F.softplus_forward,
@@ -271,6 +294,7 @@ pair(
 # -- gates: x times something between 0 and 1 --
 
 
+@_quiet
 def _silu(x: Any, out: Any) -> None:
     np.negative(x, out=out)
     np.exp(out, out=out)
@@ -287,6 +311,7 @@ def _gate_backward(x: Any, dy: Any, s: Any, t: Any) -> None:
     np.multiply(s, dy, out=s)
 
 
+@_quiet
 def _silu_backward(x: Any, dy: Any, out: Any, t: Any) -> None:
     sigmoid_into(x, out)
     _gate_backward(x, dy, out, t)
@@ -303,6 +328,7 @@ def _exponent(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
     np.multiply(out, x, out=out)
 
 
+@_quiet
 def _gelu(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
     """x / (1 + e^(-x P(x^2))): with the one P it is the normal distribution's Phi, with the other its tanh form."""
     _exponent(x, out, t, coefficients)
@@ -311,6 +337,7 @@ def _gelu(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
     np.divide(x, out, out=out)
 
 
+@_quiet
 def _gelu_backward(x: Any, dy: Any, out: Any, t: Any, u: Any, coefficients: tuple) -> None:
     _exponent(x, out, t, coefficients)
     np.exp(out, out=out)
@@ -341,12 +368,13 @@ def _gelu_constants(approximate: str = "none") -> tuple | None:
 
 def _mish_terms(x: Any, w: Any, n: Any) -> None:
     """w = e^x and n = w (w + 2): tanh(log(1 + w)) = n / (n + 2), which is 1 long before w^2 overflows."""
-    np.clip(x, -math.inf, 20.0, out=w)
+    x.clip(-math.inf, 20.0, out=w)
     np.exp(w, out=w)
     np.add(w, 2.0, out=n)
     np.multiply(n, w, out=n)
 
 
+@_quiet
 def _mish(x: Any, out: Any, n: Any) -> None:
     _mish_terms(x, out, n)
     np.add(n, 2.0, out=out)
@@ -354,6 +382,7 @@ def _mish(x: Any, out: Any, n: Any) -> None:
     np.multiply(out, x, out=out)
 
 
+@_quiet
 def _mish_backward(x: Any, dy: Any, out: Any, n: Any, t: Any) -> None:
     """t + x (1 - t^2) w / (1 + w), with t as above."""
     _mish_terms(x, out, n)
@@ -379,9 +408,7 @@ pair(
     constants=_gelu_constants,
     floats="f",
 )
-pair(
-    F.mish_forward, _mish, _mish_backward, spare=(1, 2), heavy=True, floats="f", rule="float32, 8192 elements and more"
-)
+pair(F.mish_forward, _mish, _mish_backward, spare=(1, 2), heavy=True, floats="f")
 
 
 # -- exponential units --
@@ -389,20 +416,20 @@ pair(
 
 def _elu(x: Any, out: Any, t: Any, alpha: float, scale: float, rate: float) -> None:
     """scale max(x, 0) + scale alpha (e^z - 1), z = rate min(x, 0), e^z - 1 = 2 t / (1 - t) with t = tanh(z / 2)."""
-    np.clip(x, -math.inf, 0.0, out=t)
+    x.clip(-math.inf, 0.0, out=t)
     np.multiply(t, 0.5 * rate, out=t)
     np.tanh(t, out=t)
     np.subtract(1.0, t, out=out)
     np.multiply(t, 2.0 * scale * alpha, out=t)
     np.divide(t, out, out=t)
-    np.clip(x, 0.0, math.inf, out=out)
+    x.clip(0.0, math.inf, out=out)
     np.multiply(out, scale, out=out)
     np.add(out, t, out=out)
 
 
 def _elu_backward(x: Any, dy: Any, out: Any, t: Any, alpha: float, scale: float, rate: float) -> None:
     """scale where x > 0, scale alpha rate e^(rate x) where not."""
-    np.clip(x, -math.inf, 0.0, out=t)
+    x.clip(-math.inf, 0.0, out=t)
     np.multiply(t, rate, out=t)
     np.exp(t, out=t)  # 1 where x > 0
     factor = scale * alpha * rate
