@@ -15,7 +15,7 @@ from xplayers.functional.classification_loss import cross_entropy_forward as cro
 from xplayers.functional.classification_loss import nll_loss_forward as nll_loss
 from xplayers.functional.pair import wants
 
-from ..labels import are_labels, plain_labels, reduced, shares_of
+from ..labels import are_labels, labels_of, plain_labels, reduced, shares_of
 from ..registry import kernel
 from ..threads import in_parts, runs
 from .compiling import compiled
@@ -155,7 +155,8 @@ def cross_entropy_forward(
     label_smoothing: float = 0.0,
 ) -> Any:
     """The sum of each row in one visit while it is in the cache."""
-    if not plain_labels(x, target, weight, ignore_index, reduction, label_smoothing):
+    labels = plain_labels(x, target, weight, ignore_index, reduction, label_smoothing)
+    if labels is None:
         return NotImplemented
     x, target = np.ascontiguousarray(x), np.ascontiguousarray(target, np.int64)
     n = x.shape[1]
@@ -168,7 +169,7 @@ def cross_entropy_forward(
         in_parts(lambda r: _log_sums_of_pixels(*flat, *sizes, r.start, r.stop), parts)
     if not np.isfinite(loss).all():
         return NotImplemented
-    norm = int((target != ignore_index).sum())
+    norm = target.size if labels[1] is None else int(labels[1].sum())
     y = reduced(loss, target.shape, reduction, norm)
     return y, (x, target, ignore_index, top, log_sum, reduction, norm)  # linear_loss.py reads the last
 
@@ -196,7 +197,7 @@ def _put(target, ignored, w, shares, dx, n, length):
 
 def _nll_supports(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> bool:
     fits = weight is None or (weight.dtype == np.float32 and x.ndim > 1 and weight.shape == x.shape[1:2])
-    return fits and are_labels(x, target, ignore_index, reduction)
+    return fits and are_labels(x, target, reduction) and labels_of(x.shape[1], target, ignore_index) is not None
 
 
 def _nll_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
