@@ -10,6 +10,7 @@ from xplayers.kernels.on_numba import elementary  # noqa: E402
 from xplayers.kernels.on_numba.compiling import compiled  # noqa: E402
 
 TINY = np.float32(2.0**-149)
+INF, NAN = np.inf, np.nan
 
 
 def loop(f):
@@ -47,6 +48,7 @@ def softplus(x):
 
 BOUNDS = {  # function: exact one in float64, bound in units
     "exp": (np.exp, 1.1),
+    "exp_up": (lambda x: np.exp(x) * 2.0**24, 1.1),
     "expm1": (np.expm1, 1.6),
     "tanh": (np.tanh, 2.5),
     "erf": (special.erf, 4.0),
@@ -63,12 +65,20 @@ def test_errors_in_units_of_the_last_place(name):
     x = all_sizes()
     if name.startswith("log"):
         x = x[x > (0.0 if name == "log" else -1.0)]
+    if name == "exp_up":  # of numbers up to 0; below -103 its answer stays
+        x = x[(x <= 0.0) & (x >= -103.0)]
     y = np.full_like(x, np.nan)
     loop(getattr(elementary, name))(x, y)
     with np.errstate(over="ignore", under="ignore"):
         error = units(y, exact(x.astype(np.float64)))
     worst = int(np.argmax(error))
     assert error[worst] <= bound, f"{name}({x[worst]!r}) = {y[worst]!r}: {error[worst]:.3g} units"
+
+
+def test_a_lifted_exponential_of_minus_infinity_vanishes_beside_one():
+    y = np.empty(33, np.float32)
+    loop(elementary.exp_up)(np.full(33, -INF, np.float32), y)
+    assert (y * elementary.SCALE_DOWN == 0).all()
 
 
 def test_the_normal_distribution():
@@ -82,9 +92,9 @@ def test_the_normal_distribution():
     assert y[np.argmax(x)] == 1
 
 
-INF, NAN = np.inf, np.nan
 EDGES = {  # function: x, y
     "exp": [(INF, INF), (-INF, 0.0), (89.0, INF), (-104.0, 0.0), (0.0, 1.0)],
+    "exp_up": [(0.0, 2.0**24), (-0.0, 2.0**24)],
     "expm1": [(INF, INF), (-INF, -1.0), (89.0, INF), (0.0, 0.0)],
     "tanh": [(INF, 1.0), (-INF, -1.0), (0.0, 0.0), (-0.0, -0.0)],
     "erf": [(INF, 1.0), (-INF, -1.0), (4.0, 1.0), (-0.0, -0.0)],

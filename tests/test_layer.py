@@ -296,6 +296,17 @@ class TestSettling:
         assert isinstance(layer.weight, np.ndarray)
         assert isinstance(layer.dw, np.ndarray)
 
+    def test_later_calls_look_at_every_array(self, backend):
+        x, y = (backend.asarray(X, "float32") for _ in range(2))
+        loss = xpl.MSELoss()
+        for _ in range(2):
+            loss(x, y)
+        with pytest.raises(TypeError, match="an array"):
+            loss(x, [1.0])
+        if not backend.name.startswith("numpy"):
+            with pytest.raises(TypeError, match="library"):
+                loss(x, X)
+
     def test_devices_do_not_mix(self):
         import array_api_strict as strict
 

@@ -185,3 +185,27 @@ def test_a_float64_target_leaves_the_dtype_to_x(name, backend):
     twin = torch.tensor(x, requires_grad=True)
     getattr(torch.nn, name)()(twin, torch.tensor(target)).backward()
     np.testing.assert_allclose(backend.numpy(dx), twin.grad.numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernels", [{"mode": "off"}, {"without": ("numba",)}, {}])
+def test_a_certain_answer_costs_nothing_less_than_nothing(kernels):
+    """Where one number stands out, the logarithm of its share is 0 but for rounding, and never above."""
+    x = np.asarray(3.0 + 5.0 * np.eye(500, 40), np.float32) + np.linspace(0, 8, 500, dtype=np.float32)[:, None]
+    x[:40] += 20 * np.eye(40, dtype=np.float32)
+    with xpl.use_kernels(**kernels):
+        y, loss = F.log_softmax(x, 1), F.cross_entropy(x[:40], np.arange(40), reduction="none")
+    exact = torch.log_softmax(torch.tensor(x, dtype=torch.float64), 1).numpy()
+    assert y.max() <= 0
+    np.testing.assert_allclose(y, exact, rtol=0, atol=2e-6)
+    assert loss.min() >= 0
+    np.testing.assert_allclose(loss, -np.diagonal(exact[:40, :40]), rtol=0, atol=5e-7)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_one_row_that_overflows_leaves_its_block_right(name):
+    x = np.random.default_rng(0).standard_normal((50, 30)).astype(np.float32)
+    x[7] += 200
+    x[8] -= 200
+    with xpl.use_kernels(without=("numba",)):
+        y = getattr(F, name)(x, 1)
+    np.testing.assert_allclose(y, getattr(torch, name)(torch.tensor(x, dtype=torch.float64), 1), rtol=2e-6, atol=1e-7)

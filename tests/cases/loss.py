@@ -903,15 +903,12 @@ TWINS = [
             ((1, 1), integers((1,), 1), {}),
             (floats(6, 9, scale=1e3), integers((6,), 9), {"ignore_index": 2}),
             ((300, 701), integers((300,), 701), {"ignore_index": 7}),
-        )
-    ),
-    *(
-        Function("cross_entropy", {"x": shape, "target": target}, kwargs, skip=_NUMPY)
-        for shape, target, kwargs in (
+            ((1100, 1003), integers((1100,), 1003), {"ignore_index": 7}),
             ((2, 5, 7), integers((2, 7), 5), {}),
             ((3, 11, 40, 41), integers((3, 40, 41), 11), {"ignore_index": 4}),
             ((2, 1, 3, 4, 3), integers((2, 3, 4, 3), 1), {"reduction": "sum"}),
             (floats(2, 6, 9, 40, scale=1e3), integers((2, 9, 40), 6), {"reduction": "none", "ignore_index": 2}),
+            ((1, 7, 300, 301), integers((1, 300, 301), 7), {"ignore_index": 4}),
         )
     ),
     *(
@@ -925,9 +922,20 @@ TWINS = [
         )
     ),
     *(
-        Function(name, {"x": shape}, {"dim": dim}, skip=_NUMPY)
+        Function(name, {"x": shape}, {"dim": dim})
         for name in ("softmax", "log_softmax")
         for shape, dim in (((7, 5), 1), ((3, 4, 33), -1), ((200, 701), 1), ((9,), 0), (floats(5, 17, scale=1e3), 1))
+    ),
+    *(
+        Function(name, {"x": shape}, {"dim": dim}, skip={"numba": "along the last axis only"})
+        for name in ("softmax", "log_softmax")
+        for shape, dim in (
+            ((7, 5), 0),
+            ((2, 3, 4, 5), 1),
+            ((5, 4, 3), None),
+            ((2, 9, 300, 81), -3),
+            (floats(3, 17, 9, scale=1e3), 1),
+        )
     ),
     *(
         Function(name, {"x": shape, "target": shape}, {**kwargs, "reduction": reduction}, skip=skip)

@@ -21,6 +21,7 @@ from xplayers.arrays import (
     device,
     is_array,
     is_floating,
+    is_integer,
     is_traced,
     leaves,
     namespace_of_module,
@@ -77,7 +78,7 @@ class Layer:
         self._buffers: dict[str, tuple[int, ...] | None] = {}
         self._transient: set[str] = set()  # buffers that are no part of a state dict
         self._settled: set[str] = set()
-        self._place: Any = None  # type, dtype and device of the arrays that the door lets through without a look
+        self._place: Any = None  # type, dtype and device (None: there is one) of what the door lets through unseen
         self._frozen: set[str] = set()
         self._grads: dict[str, Array] = {}
         self._children: dict[str, Layer] = {}
@@ -254,9 +255,10 @@ class Layer:
         """
         if self._children and not self._parameters and not self._buffers:
             return
-        if len(args) == 1 and not named and self._place is not None:
-            x, (kind, dtype, where) = args[0], self._place
-            if type(x) is kind and x.dtype == dtype and (where is None or device(x) == where):
+        if args and not named and self._place is not None:
+            (x, *others), (kind, dtype, where) = args, self._place
+            here = type(x) is kind and x.dtype == dtype and (where is None or (device(x) == where and not others))
+            if here and all(type(a) is kind and (a.dtype == dtype or is_integer(a)) for a in others):
                 return
         takes = getattr(type(self).forward, "takes", ()) or ("x",)
         names = [*takes[: len(args)], *(f"argument {i + 1}" for i in range(len(takes), len(args)))]

@@ -15,12 +15,12 @@ from xplayers.functional.classification_loss import cross_entropy_forward as cro
 from xplayers.functional.classification_loss import nll_loss_forward as nll_loss
 from xplayers.functional.pair import wants
 
-from ..labels import are_labels, plain_labels, reduced, shares_of
+from ..labels import are_labels, labels_of, plain_labels, reduced, shares_of
 from ..registry import kernel
 from ..threads import in_parts, runs
 from .compiling import compiled
-from .elementary import exp, log
-from .softmax import largest, rows_in_parts
+from .elementary import SCALE_DOWN, exp_up, log
+from .softmax import largest, rows_in_parts, sum_of_exponentials
 
 __all__: list[str] = []
 
@@ -34,18 +34,13 @@ _0 = np.float32(0)
 
 
 @compiled
-def _log_sums(x, target, ignored, top, log_sum, loss, spare, n, first, last):
+def _log_sums(x, target, ignored, top, log_sum, loss, n, first, last):
     """Of each row the largest, the logarithm of the sum of e^(x - top), and the loss."""
     for row in range(first, last):
         p = _U(row) * n
         m = largest(x, p, n)
         top[row] = m
-        for j in range(n):
-            spare[j] = exp(x[p + j] - m)
-        s = _0
-        for j in range(n):
-            s += spare[j]
-        log_sum[row] = np.float32(math.log(s))
+        log_sum[row] = np.float32(math.log(sum_of_exponentials(x, p, n, m) * SCALE_DOWN))
         loss[row] = _0
         if target[row] != ignored:
             loss[row] = log_sum[row] - (x[p + _U(target[row])] - m)
@@ -59,10 +54,10 @@ def _back(x, target, ignored, top, log_sum, shares, dx, n, first, last):
             for j in range(n):
                 dx[p + j] = _0
             continue
-        s, m, shift = shares[row], top[row], log_sum[row]
+        s, m, shift = shares[row] * SCALE_DOWN, top[row], log_sum[row]
         for j in range(n):
-            dx[p + j] = exp((x[p + j] - m) - shift) * s
-        dx[p + _U(target[row])] -= s
+            dx[p + j] = exp_up((x[p + j] - m) - shift) * s
+        dx[p + _U(target[row])] -= shares[row]
 
 
 @compiled
@@ -94,9 +89,9 @@ def _log_sums_of_pixels(x, target, ignored, top, log_sum, loss, n, length, block
         for c in range(_U(n)):
             q = p + c * step
             for k in range(count):
-                s[k] += exp(x[q + k] - m[here + k])
+                s[k] += exp_up(x[q + k] - m[here + k])
         for k in range(count):
-            top[o + k], log_sum[o + k] = m[here + k], log(s[k])
+            top[o + k], log_sum[o + k] = m[here + k], log(s[k] * SCALE_DOWN)
         for k in range(count):
             loss[o + k] = _0
             if target[o + k] != ignored:
@@ -111,7 +106,7 @@ def _back_of_pixels(x, target, ignored, top, log_sum, shares, dx, n, length, blo
         for c in range(_U(n)):
             q = p + c * step
             for k in range(count):
-                dx[q + k] = exp((x[q + k] - top[o + k]) - log_sum[o + k]) * shares[o + k]
+                dx[q + k] = exp_up((x[q + k] - top[o + k]) - log_sum[o + k]) * SCALE_DOWN * shares[o + k]
         for k in range(count):
             if target[o + k] == ignored:
                 for c in range(_U(n)):
@@ -160,21 +155,21 @@ def cross_entropy_forward(
     label_smoothing: float = 0.0,
 ) -> Any:
     """The sum of each row in one visit while it is in the cache."""
-    if not plain_labels(x, target, weight, ignore_index, reduction, label_smoothing):
+    labels = plain_labels(x, target, weight, ignore_index, reduction, label_smoothing)
+    if labels is None:
         return NotImplemented
     x, target = np.ascontiguousarray(x), np.ascontiguousarray(target, np.int64)
     n = x.shape[1]
     top, log_sum, loss = (np.empty(target.size, np.float32) for _ in range(3))
     flat = x.reshape(-1), target.reshape(-1), ignore_index, top, log_sum, loss
     if target.size == len(x):
-        spare = lambda: np.empty(n, np.float32)  # noqa: E731
-        in_parts(lambda r: _log_sums(*flat, spare(), _U(n), r.start, r.stop), rows_in_parts(len(x), n))
+        in_parts(lambda r: _log_sums(*flat, _U(n), r.start, r.stop), rows_in_parts(len(x), n))
     else:
         sizes, parts = _pixels(x)
         in_parts(lambda r: _log_sums_of_pixels(*flat, *sizes, r.start, r.stop), parts)
     if not np.isfinite(loss).all():
         return NotImplemented
-    norm = int((target != ignore_index).sum())
+    norm = target.size if labels[1] is None else int(labels[1].sum())
     y = reduced(loss, target.shape, reduction, norm)
     return y, (x, target, ignore_index, top, log_sum, reduction, norm)  # linear_loss.py reads the last
 
@@ -202,7 +197,7 @@ def _put(target, ignored, w, shares, dx, n, length):
 
 def _nll_supports(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> bool:
     fits = weight is None or (weight.dtype == np.float32 and x.ndim > 1 and weight.shape == x.shape[1:2])
-    return fits and are_labels(x, target, ignore_index, reduction)
+    return fits and are_labels(x, target, reduction) and labels_of(x.shape[1], target, ignore_index) is not None
 
 
 def _nll_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:

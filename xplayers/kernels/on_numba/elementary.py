@@ -10,30 +10,56 @@ import math
 import numpy as np
 from numba import types
 
-from xplayers.kernels.approximations import ERF, EXP, LOG, NORMAL
+from xplayers.kernels.approximations import ERF, EXP, LOG, LOG1P, NORMAL
 
 from .compiling import intrinsic, scalar
 
-__all__ = ["decay", "erf", "exp", "expm1", "log", "log1p", "normal", "sigmoid", "softplus", "softplus_from", "tanh"]
+__all__ = [
+    "SCALE_DOWN",
+    "bits",
+    "decay",
+    "erf",
+    "exp",
+    "exp_up",
+    "expm1",
+    "log",
+    "log1p",
+    "normal",
+    "number",
+    "sigmoid",
+    "softplus",
+    "softplus_from",
+    "tanh",
+]
 
 _0, _HALF, _1, _2 = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))
 _INF, _NAN = np.float32(math.inf), np.float32(math.nan)
 
 _E0, _E1, _E2, _E3, _E4 = map(np.float32, EXP)
 _L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7 = map(np.float32, LOG)
+_P0, _P1, _P2, _P3, _P4, _P5, _P6, _P7, _P8 = map(np.float32, LOG1P)
 _R0, _R1, _R2, _R3, _R4, _R5, _R6, _R7, _R8 = map(np.float32, ERF)
 _N0, _N1, _N2, _N3, _N4, _N5, _N6 = map(np.float32, NORMAL)
 
 _LOG2E = np.float32(math.log2(math.e))
 _LN2_HIGH = np.float32(0.693359375)  # nine bits: its products with exponents are exact
 _LN2_LOW = np.float32(math.log(2) - 0.693359375)
-_ROUND = np.float32(1.5 * 2**23)  # added to a small number it leaves the nearest integer in the last bits
-_ROUND_BITS = _ROUND.view(np.int32)
-_BIAS, _FRACTION = np.int32(127), np.int32(23)  # of a float32: 2^n is the bits (n + 127) << 23
+_FRACTION = np.int32(23)  # bits of a float32: 2^n is the bits (n + 127) << 23
 _SIGN, _NO_SIGN = np.int32(-(2**31)), np.int32(2**31 - 1)
 _ONE_BIT = np.int32(1)
 
+
+def _rounding(shift: int) -> np.float32:
+    """Added to a small number it leaves the nearest integer n + shift + 127 in the last bits: of 2^(n + shift)."""
+    return np.float32(1.5 * 2**23 + 127 + shift)
+
+
+_HALVED, _TWICE = _rounding(-1), _rounding(127)
+_UP, _DOWN = _rounding(24), _rounding(-24)
+SCALE_DOWN = np.float32(2.0**-24)
+
 _EXP_LOW, _EXP_HIGH = np.float32(-104.0), np.float32(89.0)  # beyond these 0 and inf
+_ONE_LOW, _ZERO_HIGH = np.float32(-70.0), np.float32(104.0)  # of z: beyond these 1 / (1 + e^z) is 1 and 0
 _EXPM1_LOW = np.float32(-18.0)  # below it -1
 _TANH_HIGH, _ERF_HIGH = np.float32(9.5), np.float32(3.93)  # beyond these 1
 
@@ -43,7 +69,7 @@ _LIFT, _LIFT_BITS = np.float32(2.0**23), np.float32(23.0)
 
 
 @intrinsic
-def _bits(context, x):
+def bits(context, x):
     """The bits of a float32 as int32."""
 
     def generate(context, builder, signature, args):
@@ -53,7 +79,7 @@ def _bits(context, x):
 
 
 @intrinsic
-def _number(context, n):
+def number(context, n):
     """The float32 of the low 32 bits of an integer: numba's sums of int32 are int64."""
 
     def generate(context, builder, signature, args):
@@ -64,9 +90,21 @@ def _number(context, n):
 
 
 @scalar
-def _power(n):
-    """2^n for -126 <= n <= 127, n int32."""
-    return _number((n + _BIAS) << _FRACTION)
+def _rest(x, k):
+    """x - k log(2)."""
+    return (x - k * _LN2_HIGH) - k * _LN2_LOW
+
+
+@scalar
+def _exp_of_rest(r):
+    return (((((_E4 * r + _E3) * r + _E2) * r + _E1) * r + _E0) * r + _1) * r + _1
+
+
+@scalar
+def _shifted(x, rounding):
+    """2^shift e^x, for what the power of two it holds is neither subnormal nor too large."""
+    t = x * _LOG2E + rounding
+    return _exp_of_rest(_rest(x, t - rounding)) * number(bits(t) << _FRACTION)
 
 
 @scalar
@@ -74,37 +112,44 @@ def exp(x):
     """e^x, to 1.1 units."""
     x = _EXP_LOW if x < _EXP_LOW else x
     x = _EXP_HIGH if x > _EXP_HIGH else x
-    t = x * _LOG2E + _ROUND
-    k = t - _ROUND  # the nearest integer, as a number
-    n = np.int32(_bits(t) - _ROUND_BITS)  # and as an integer; of NaN it is any, and r is NaN
-    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    y = (((((_E4 * r + _E3) * r + _E2) * r + _E1) * r + _E0) * (r * r) + r) + _1
+    t = x * _LOG2E + _TWICE
+    y = _exp_of_rest(_rest(x, t - _TWICE))
+    n = bits(t)  # n + 254; of NaN it is any, and y is NaN
     half = np.int32(n >> _ONE_BIT)  # in two factors, as 2^128 and 2^-150 are not floats
-    return y * _power(half) * _power(np.int32(n - half))
+    return y * number(half << _FRACTION) * number(np.int32(n - half) << _FRACTION)
+
+
+@scalar
+def exp_up(x):
+    """2^24 e^x of x <= 0, to 1.1 units: cheaper than e^x, and the factor often goes by itself."""
+    return _shifted(_EXP_LOW if x < _EXP_LOW else x, _UP)
+
+
+@scalar
+def _expm1(x):
+    """`expm1` within its bounds."""
+    t = x * _LOG2E + _HALVED
+    r = _rest(x, t - _HALVED)
+    small = (((((_E4 * r + _E3) * r + _E2) * r + _E1) * r + _E0) * r) * r + r  # e^r - 1
+    power = number(bits(t) << _FRACTION)  # half of it, as 2^128 is not a float
+    return (power * small + (power - _HALF)) * _2
 
 
 @scalar
 def expm1(x):
     """e^x - 1, to 1.6 units."""
     x = _EXPM1_LOW if x < _EXPM1_LOW else x
-    x = _EXP_HIGH if x > _EXP_HIGH else x
-    t = x * _LOG2E + _ROUND
-    k = t - _ROUND
-    n = np.int32(_bits(t) - _ROUND_BITS)
-    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    small = ((((_E4 * r + _E3) * r + _E2) * r + _E1) * r + _E0) * (r * r) + r  # e^r - 1
-    power = _power(np.int32(n - _ONE_BIT))  # half of it, as 2^128 is not a float
-    return (power * small + (power - _HALF)) * _2
+    return _expm1(_EXP_HIGH if x > _EXP_HIGH else x)
 
 
 @scalar
 def _with_sign_of(y, x):
-    return _number(_bits(y) | (_bits(x) & _SIGN))
+    return number(bits(y) | (bits(x) & _SIGN))
 
 
 @scalar
 def _magnitude(x):
-    return _number(_bits(x) & _NO_SIGN)
+    return number(bits(x) & _NO_SIGN)
 
 
 @scalar
@@ -112,7 +157,7 @@ def tanh(x):
     """tanh(x), to 2.5 units."""
     a = _magnitude(x)
     a = _TANH_HIGH if a > _TANH_HIGH else a
-    e = expm1(_2 * a)
+    e = _expm1(_2 * a)
     return _with_sign_of(e / (e + _2), x)
 
 
@@ -122,8 +167,16 @@ def erf(x):
     a = _magnitude(x)
     s = a * a
     p = (((((((_R8 * s + _R7) * s + _R6) * s + _R5) * s + _R4) * s + _R3) * s + _R2) * s + _R1) * s + _R0
-    e = expm1(a * p)
+    e = _expm1(a * p)
     return _with_sign_of(_1 if a > _ERF_HIGH else e / (e + _2), x)
+
+
+@scalar
+def _logistic(z):
+    """1 / (1 + e^z), both sides of the fraction times 2^-24."""
+    z = _ONE_LOW if z < _ONE_LOW else z
+    z = _ZERO_HIGH if z > _ZERO_HIGH else z
+    return SCALE_DOWN / (SCALE_DOWN + _shifted(z, _DOWN))
 
 
 @scalar
@@ -131,22 +184,21 @@ def normal(x):
     """The distribution function of the normal distribution: x times it to 1.5e-7 max(1, |x|), in absolute terms."""
     s = x * x
     p = (((((_N6 * s + _N5) * s + _N4) * s + _N3) * s + _N2) * s + _N1) * s + _N0
-    return _1 / (_1 + exp(-x * p))
+    return _logistic(-x * p)
 
 
 @scalar
 def sigmoid(x):
     """1 / (1 + e^-x), to 2.5 units: with all its digits also where it is small."""
-    e = exp(-_magnitude(x))
-    return (e if x < _0 else _1) / (_1 + e)
+    return _logistic(-x)
 
 
 @scalar
 def _log(x, shift):
     """log(x) - shift log(2) of a positive x that is neither subnormal nor infinite."""
-    bits = _bits(x)
-    n = np.int32(np.int32(bits - _ROOT_HALF_BITS) >> _FRACTION)
-    f = _number(bits - (n << _FRACTION)) - _1  # x = 2^n (1 + f), sqrt(1/2) <= 1 + f < sqrt(2)
+    b = bits(x)
+    n = np.int32(np.int32(b - _ROOT_HALF_BITS) >> _FRACTION)
+    f = number(b - (n << _FRACTION)) - _1  # x = 2^n (1 + f), sqrt(1/2) <= 1 + f < sqrt(2)
     k = np.float32(n) - shift
     s = f * f
     p = ((((((_L7 * f + _L6) * f + _L5) * f + _L4) * f + _L3) * f + _L2) * f + _L1) * f + _L0
@@ -176,7 +228,7 @@ def log1p(x):
 @scalar
 def decay(x):
     """e^-|x|."""
-    return exp(-_magnitude(x))
+    return exp_up(-_magnitude(x)) * SCALE_DOWN
 
 
 @scalar
@@ -187,7 +239,6 @@ def softplus(x):
 
 @scalar
 def softplus_from(x, e):
-    """`softplus` where e^-|x| is known: in one loop with it LLVM finds too much to vectorise."""
-    u = _1 + e
-    y = _log(u, _0) + (e - (u - _1)) / u
-    return y + (_0 if x < _0 else x)
+    """`softplus` where e^-|x| is known."""
+    p = (((((((_P8 * e + _P7) * e + _P6) * e + _P5) * e + _P4) * e + _P3) * e + _P2) * e + _P1) * e + _P0
+    return p * e * e + e + (_0 if x < _0 else x)

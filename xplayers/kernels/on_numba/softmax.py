@@ -16,31 +16,45 @@ from xplayers.functional.softmax import softmax_forward as softmax
 from ..registry import kernel
 from ..threads import in_parts, runs
 from .compiling import compiled
-from .elementary import exp
+from .elementary import SCALE_DOWN, bits, exp_up, number
 
-__all__ = ["largest", "rows_in_parts"]
+__all__ = ["largest", "rows_in_parts", "sum_of_exponentials"]
 
 _PART = 1 << 16  # numbers that are worth a thread
 _U = np.uintp
-_INF = np.float32(math.inf)
+_0 = np.float32(0)
+_LEAST_BITS, _ALL, _NO_SIGN = np.int32(-(2**31)), np.int32(31), np.int32(2**31 - 1)
 
 
 @compiled
 def largest(x, p, n):
-    m = -_INF
+    """By the bits, whose order is the numbers' once those of negative ones are turned over: LLVM takes the largest of
+    integers many at a time, and of floats one by one. NaN comes out on top, or below where its sign is set."""
+    top = _LEAST_BITS
     for j in range(n):
-        m = max(m, x[p + j])
-    return m
+        b = bits(x[p + j])
+        b = np.int32(b ^ ((b >> _ALL) & _NO_SIGN))
+        top = b if b > top else top
+    return number(top ^ ((top >> _ALL) & _NO_SIGN))
+
+
+@compiled
+def sum_of_exponentials(x, p, n, m):
+    """2^24 times it."""
+    s = _0
+    for j in range(n):
+        s += exp_up(x[p + j] - m)
+    return s
 
 
 @compiled
 def _exponentials(x, p, n, m, y):
-    """y = exp(x - m), and its sum."""
+    """y = 2^24 exp(x - m), and its sum."""
+    s = _0
     for j in range(n):
-        y[p + j] = exp(x[p + j] - m)
-    s = np.float32(0)
-    for j in range(n):
-        s += y[p + j]
+        e = exp_up(x[p + j] - m)
+        y[p + j] = e
+        s += e
     return s
 
 
@@ -53,13 +67,12 @@ def _softmax(x, y, n, logarithm, first, last):
             for j in range(n):
                 y[p + j] = np.float32(np.nan)
             continue
-        s = _exponentials(x, p, n, m, y)
         if logarithm:
-            shift = np.float32(math.log(s))
+            shift = np.float32(math.log(sum_of_exponentials(x, p, n, m) * SCALE_DOWN))
             for j in range(n):
                 y[p + j] = (x[p + j] - m) - shift
         else:
-            scale = np.float32(1) / s
+            scale = np.float32(1) / _exponentials(x, p, n, m, y)
             for j in range(n):
                 y[p + j] *= scale
 
@@ -83,7 +96,7 @@ def _log_softmax_back(dy, y, dx, n, first, last):
         for j in range(n):
             s += dy[p + j]
         for j in range(n):
-            dx[p + j] = dy[p + j] - exp(y[p + j]) * s
+            dx[p + j] = dy[p + j] - exp_up(y[p + j]) * SCALE_DOWN * s
 
 
 def rows_in_parts(count: int, width: int) -> list[slice]:

@@ -6,4 +6,5 @@ from . import convolution as convolution
 from . import loss as loss
 from . import normalization as normalization
 from . import pooling as pooling
+from . import softmax as softmax
 from . import update as update

@@ -1,8 +1,8 @@
-"""Cross entropy of labels with NumPy alone: some rows at a time, all of their steps while they are in the cache.
+"""Cross entropy of labels with NumPy alone, along rows or along the pixels of images, a block at a time.
 
-Of each row the largest number and the logarithm of its sum are kept; the backward makes the gradient from x in place.
-Declined: other dtypes than float32, few numbers, more axes than (N, C), probabilities, weights, smoothing, labels out
-of range, and rows whose sum is not finite, which the agnostic code answers.
+The exponentials of softmax.py and their sums are kept, so that the backward is one product and the labels' own shares.
+A loss is the difference of two numbers that may be nearly the same: it is taken in float64. Declined: other dtypes than
+float32, probabilities, weights, smoothing, labels out of range.
 """
 
 from typing import Any
@@ -10,51 +10,47 @@ from typing import Any
 import numpy as np
 
 from xplayers.functional.classification_loss import cross_entropy_forward as reference
+from xplayers.functional.loss import share
 from xplayers.functional.pair import wants
 
-from ..labels import plain_labels, reduced, shares_of
-from ..registry import kernel, worth
-from ..threads import in_parts, runs
+from ..labels import plain_labels, reduced
+from ..registry import kernel
+from ..threads import products_in_parts
+from .softmax import along, blocks, exponentials, sums_like
 
 __all__: list[str] = []
 
-_LEAST = 1 << 13  # numbers
-_BLOCK = 1 << 17  # numbers: with less, threads wait for each other's Python
 
-
-def _blocks(x: np.ndarray) -> list[slice]:
-    return runs(len(x), max(1, _BLOCK // x.shape[1]))
+def _places(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Where the numbers of the labels are in a flat (N, C) or (N, C, L): (N, 1) or (N, 1, L)."""
+    n, c, *length = shape
+    if not length:
+        return (labels + np.arange(0, n * c, c)).reshape(n, 1)
+    at = labels.reshape(n, 1, *length) + np.arange(0, n * c, c).reshape(n, 1, 1)
+    return at * length[0] + np.arange(length[0])
 
 
 def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    x, target, kept, top, log_sum, reduction, norm = cache
+    e, sums, places, kept, shape, reduction, norm = cache
     want_x, *_ = wants(wanted, 3)
     if not want_x:
         return None, None, None
-    shares = np.where(kept, shares_of(dy, reduction, norm, x, target), np.float32(0))
-    dx = np.empty(x.shape, np.float32)
+    s = np.asarray(share(dy, reduction, norm, e), np.float32)
+    s = s.reshape(sums.shape) if s.ndim else s
+    s = s if kept is None else np.where(kept, s, np.float32(0))
+    by_sum = s / sums
+    dx = np.empty(e.shape, np.float32)
+    flat = dx.reshape(-1)
 
-    def work(r: slice) -> None:
-        d = dx[r]
-        np.subtract(x[r], top[r, None], out=d)
-        np.subtract(d, log_sum[r, None], out=d)
-        np.exp(d, out=d)
-        np.multiply(d, shares[r, None], out=d)
-        d[np.arange(len(d)), target[r]] -= shares[r]
-        if not kept[r].all():
-            d[~kept[r]] = 0  # whatever x is there
+    def work(i: Any) -> None:
+        np.multiply(e[i], by_sum[i], out=dx[i])
+        flat[places[i]] -= s[i] if s.ndim else s
 
-    with np.errstate(all="ignore"):
-        in_parts(work, _blocks(x))
-    return dx, None, None
+    products_in_parts(work, blocks(e.shape))
+    return dx.reshape(shape), None, None
 
 
-@kernel(
-    "numpy",
-    reference,
-    _backward,
-    rule=f"float32 (N, C) with labels, neither weighted nor smoothed, {_LEAST} numbers and more: some rows at a time",
-)
+@kernel("numpy", reference, _backward, rule="float32 (N, C, *) with labels, neither weighted nor smoothed, in blocks")
 def cross_entropy_forward(
     x: Any,
     target: Any,
@@ -63,27 +59,28 @@ def cross_entropy_forward(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    """Some rows at a time."""
-    if x.ndim != 2 or not worth(x.size, _LEAST):
+    """A block at a time."""
+    found = plain_labels(x, target, weight, ignore_index, reduction, label_smoothing)
+    if found is None:
         return NotImplemented
-    if not plain_labels(x, target, weight, ignore_index, reduction, label_smoothing):
-        return NotImplemented
-    kept = target != ignore_index
-    x, target = np.ascontiguousarray(x), np.where(kept, target, 0)
-    top, log_sum, loss = np.empty((3, len(x)), np.float32)
-    ones = np.ones(x.shape[1], np.float32)
+    labels, kept = found
+    shape, x = x.shape, along(x, 1)
+    e, sums, places = np.empty(x.shape, np.float32), sums_like(x), _places(labels, x.shape)
+    loss, flat = np.empty(sums.shape), x.reshape(-1)
+    kept = kept if kept is None else kept.reshape(sums.shape)
 
-    def work(r: slice) -> None:
-        np.max(x[r], axis=1, out=top[r])
-        z = x[r] - top[r, None]
-        at_label = z[np.arange(len(z)), target[r]]
-        np.exp(z, out=z)
-        np.log(z @ ones, out=log_sum[r])
-        loss[r] = np.where(kept[r], log_sum[r] - at_label, np.float32(0))
+    def work(i: Any) -> None:
+        with np.errstate(all="ignore"):
+            top = exponentials(x[i], e[i], sums[i])
+            at = flat.take(places[i])
+            np.log(sums[i], out=loss[i], dtype=np.float64)
+            np.subtract(loss[i], at if top is None else at - top, out=loss[i])
+            np.maximum(loss[i], 0.0, out=loss[i])  # what rounding may take below
 
-    with np.errstate(all="ignore"):
-        in_parts(work, _blocks(x))
-    if not np.isfinite(loss).all():
-        return NotImplemented
-    norm = int(kept.sum())
-    return reduced(loss, target.shape, reduction, norm), (x, target, kept, top, log_sum, reduction, norm)
+    products_in_parts(work, blocks(x.shape))
+    norm = loss.size
+    if kept is not None:
+        norm = int(kept.sum())
+        loss[~kept] = 0
+    y = reduced(loss.reshape(-1), target.shape, reduction, norm)
+    return y, (e, sums, places, kept, shape, reduction, norm)  # linear_loss.py reads the last
