@@ -4,6 +4,7 @@ import multiprocessing
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 from xplayers.kernels import set_threads, threads
@@ -33,6 +34,18 @@ def test_several_threads_work():
 
     in_parts(work, range(4))
     assert len(here) == 4
+
+
+def test_each_part_sees_the_callers_errstate():
+    met, seen = threading.Barrier(4, timeout=20), []
+
+    def work(_):
+        met.wait()
+        seen.append(np.geterr()["over"])
+
+    with np.errstate(over="raise"):
+        in_parts(work, range(4))
+    assert seen == ["raise"] * 4
 
 
 def test_an_error_is_raised_and_the_pool_lives_on():

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import xplayers as xpl
-from tests.cases import Bad, Case, Fault, Function, f32, f64, floats, positive, values
+from tests.cases import Bad, Case, Fault, Function, Spec, f32, f64, floats, positive, values
 
 
 def _sync(*args, **kwargs):
@@ -247,11 +247,17 @@ FAULTS = [
     ),
 ]
 
-_SHORT_ROWS = {"numpy": "rows too short for it"}
 _STATISTICS = {"running_mean": (5,), "running_var": positive(5)}
+_EIGHT = {"running_mean": (8,), "running_var": positive(8)}
+_TRAIN = {"training": True}
+_SOME_ZEROS = Spec("zeros and floats(8)", lambda rng: rng.standard_normal(8) * (np.arange(8) % 3 > 0))
+_ONE_FAR = Spec(  # the mean of one channel in eight is a hundred times its spread
+    "one far(4, 8, 70, 66)",
+    lambda rng: rng.standard_normal((4, 8, 70, 66)) + 100.0 * (np.arange(8) == 5)[:, None, None],
+)
 _ROW_513 = {"normalized_shape": (513,)}
 TWINS = [
-    Function(name, arrays, kwargs, skip=_SHORT_ROWS if arrays["x"] in ((6, 5), (6, 5, 7)) else {})
+    Function(name, arrays, kwargs)
     for name, arrays, kwargs in (
         ("batch_norm", {"x": (6, 5, 7, 9), **_STATISTICS, "weight": (5,), "bias": (5,)}, {"training": True}),
         ("batch_norm", {"x": (6, 5), "running_mean": None, "running_var": None}, {"training": True, "eps": 1e-3}),
@@ -282,4 +288,13 @@ TWINS = [
     Function("layer_norm", {"x": floats(700, 513, shift=50.0), "weight": (513,), "bias": (513,)}, _ROW_513),
     Function("layer_norm", {"x": (30, 40), "weight": (40,), "bias": None}, {"normalized_shape": (40,)}),
     Function("group_norm", {"x": floats(9, 8, 63, 65, shift=30.0), "weight": (8,), "bias": None}, {"num_groups": 4}),
+    # blocks with and without a mean that is large beside the spread, and scales of 0
+    Function("group_norm", {"x": (6, 8, 70, 66), "weight": _SOME_ZEROS, "bias": (8,)}, {"num_groups": 4}),
+    Function("batch_norm", {"x": (4, 8, 70, 66), **_EIGHT, "weight": _SOME_ZEROS, "bias": None}, _TRAIN),
+    Function("batch_norm", {"x": _ONE_FAR, **_EIGHT, "weight": (8,), "bias": (8,)}, _TRAIN),
+    Function("batch_norm", {"x": (4, 8, 70, 66), **_EIGHT, "weight": (8,), "bias": (8,)}),
+    # short rows
+    Function("batch_norm", {"x": (70, 24, 3, 3), "running_mean": None, "running_var": None, "weight": (24,)}, _TRAIN),
+    Function("batch_norm", {"x": floats(3000, 400, shift=9.0), "running_mean": None, "running_var": None}, _TRAIN),
+    Function("layer_norm", {"x": floats(30, 9000, shift=2.0), "weight": (9000,)}, {"normalized_shape": (9000,)}),
 ]

@@ -6,6 +6,7 @@ parted. The parts of a call do not depend on the number of threads, so that its 
 """
 
 import contextlib
+import contextvars
 import ctypes
 import functools
 import importlib
@@ -87,7 +88,10 @@ def runs(count: int, run: int) -> list[slice]:
 
 
 def in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:
-    """Calls `work(part)` for every part, in any order, on as many threads as there are. An error in one is raised."""
+    """Calls `work(part)` for every part, in any order, on as many threads as there are. An error in one is raised.
+
+    Each sees the caller's context variables, as NumPy's `errstate`.
+    """
     left = list(parts)
     helpers = min(_pool.count, len(left)) - 1
     if helpers < 1 or _here.inside:
@@ -115,7 +119,7 @@ def in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:
     if pool.started < helpers:
         pool.start(helpers)
     for _ in range(helpers):
-        pool.waiting.put(run)
+        pool.waiting.put(functools.partial(contextvars.copy_context().run, run))
     _here.inside = True
     try:
         run()

@@ -11,17 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from xplayers.functional import normalization as agnostic
-from xplayers.functional.pair import wants
-
-from ..registry import kernel
+from ..normalizations import Sums, register
 from ..threads import in_parts, runs
 from .compiling import compiled
 
 __all__: list[str] = []
 
 _PART = 1 << 16  # numbers that are worth a thread
-_SHORT = 32  # elements of a row: channels with fewer are turned first, so that a channel lies in one place
+_SHORT = 32  # elements of a row: channels of batch norm with fewer are met by columns
 _U = np.uintp
 
 
@@ -43,11 +40,14 @@ def _sum_of_squares(x, p, n, mean):
 
 
 @compiled
-def _sum_of_products(dy, x, p, n, mean):
-    s = np.float32(0)
+def _both_sums(dy, x, p, n, mean):
+    """The sums of dy and of dy (x - mean)."""
+    s, t = np.float32(0), np.float32(0)
     for j in range(n):
-        s += dy[p + j] * (x[p + j] - mean)
-    return s
+        d = dy[p + j]
+        s += d
+        t += d * (x[p + j] - mean)
+    return s, t
 
 
 @compiled
@@ -78,34 +78,24 @@ def _rows_forward(x, y, mean, var, given, weight, bias, eps, sets, channels, fir
 
 
 @compiled
-def _rows_sums(dy, x, mean, sets, sum_d, sum_du, first, last):
-    """For each row of some sets the sums of dy and of dy (x - mean)."""
-    a, s, b = sets
-    n = _U(x.size // (a * s * b))
-    for k in range(first, last):
-        for i in range(a):
-            for j in range(b):
-                row = (i * s + k) * b + j
-                sum_d[row] = _sum(dy, _U(row) * n, n)
-                sum_du[row] = _sum_of_products(dy, x, _U(row) * n, n, mean[k])
-
-
-@compiled
 def _rows_backward(dy, x, mean, var, given, weight, eps, sets, channels, sum_d, sum_du, dx, first, last):
-    """dx of some sets, from the sums of their rows."""
+    """Of some sets the sums of each row, unless sum_d is empty, and dx, unless it is empty."""
     a, s, b = sets
     n = _U(x.size // (a * s * b))
     for k in range(first, last):
-        r = np.float32(1) / np.sqrt(var[k] + eps)
+        m, r = mean[k], np.float32(1) / np.sqrt(var[k] + eps)
         g, gu = 0.0, 0.0
-        if not given:
+        if sum_d.size:
             for i in range(a):
                 for j in range(b):
                     row = (i * s + k) * b + j
+                    sum_d[row], sum_du[row] = _both_sums(dy, x, _U(row) * n, n, m)
                     g += weight[row % channels] * sum_d[row]
                     gu += weight[row % channels] * sum_du[row]
+        if not dx.size:
+            continue
         count = a * b * n
-        slope, shift, m = np.float32(gu / count) * r * r * r, np.float32(g / count) * r, mean[k]
+        slope, shift = np.float32(gu / count) * r * r * r, np.float32(g / count) * r
         for i in range(a):
             for j in range(b):
                 row = (i * s + k) * b + j
@@ -113,174 +103,142 @@ def _rows_backward(dy, x, mean, var, given, weight, eps, sets, channels, sum_d, 
                 if given:
                     for q in range(n):
                         dx[p + q] = dy[p + q] * scale
-                    continue
-                for q in range(n):
-                    dx[p + q] = dy[p + q] * scale - (x[p + q] - m) * slope - shift
+                else:
+                    for q in range(n):
+                        dx[p + q] = dy[p + q] * scale - (x[p + q] - m) * slope - shift
+
+
+@compiled
+def _columns_forward(x, y, mean, var, given, weight, bias, eps, length, first, last):
+    """The channels first ... last of x (N, C length)."""
+    width, size = _U(mean.size * length), (last - first) * length
+    n, begin = _U(x.size) // width, _U(first * length)
+    sums, middle = np.zeros(size), np.empty(size, np.float32)
+    if not given:
+        for i in range(n):
+            p = _U(i) * width + begin
+            for j in range(size):
+                sums[j] += x[p + _U(j)]
+        for k in range(first, last):
+            mean[k] = sums[(k - first) * length : (k - first + 1) * length].sum() / (n * length)
+    for k in range(first, last):
+        middle[(k - first) * length : (k - first + 1) * length] = mean[k]
+    sums[:] = 0.0
+    if not given:
+        for i in range(n):
+            p = _U(i) * width + begin
+            for j in range(size):
+                d = x[p + _U(j)] - middle[j]
+                sums[j] += d * d
+        for k in range(first, last):
+            var[k] = sums[(k - first) * length : (k - first + 1) * length].sum() / (n * length)
+    scale, shift = np.empty(size, np.float32), np.empty(size, np.float32)
+    for k in range(first, last):
+        own = slice((k - first) * length, (k - first + 1) * length)
+        scale[own], shift[own] = weight[k] / np.sqrt(var[k] + eps), bias[k]
+    for i in range(n):
+        p = _U(i) * width + begin
+        for j in range(size):
+            y[p + _U(j)] = (x[p + _U(j)] - middle[j]) * scale[j] + shift[j]
+
+
+@compiled
+def _columns_backward(dy, x, mean, var, given, weight, eps, length, sum_d, sum_du, dx, first, last):
+    """Of some channels the sums of dy and dy (x - mean), and dx, unless it is empty."""
+    width, size = _U(mean.size * length), (last - first) * length
+    n, begin = _U(x.size) // width, _U(first * length)
+    sums, products, middle = np.zeros(size), np.zeros(size), np.empty(size, np.float32)
+    for k in range(first, last):
+        middle[(k - first) * length : (k - first + 1) * length] = mean[k]
+    for i in range(n):
+        p = _U(i) * width + begin
+        for j in range(size):
+            d = dy[p + _U(j)]
+            sums[j] += d
+            products[j] += d * (x[p + _U(j)] - middle[j])
+    for k in range(first, last):
+        sum_d[k] = sums[(k - first) * length : (k - first + 1) * length].sum()
+        sum_du[k] = products[(k - first) * length : (k - first + 1) * length].sum()
+    if not dx.size:
+        return
+    scale, slope, shift = (np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32))
+    for k in range(first, last):
+        own = slice((k - first) * length, (k - first + 1) * length)
+        r = np.float32(1) / np.sqrt(var[k] + eps)
+        scale[own] = r * weight[k]
+        slope[own] = r * weight[k] * np.float32(sum_du[k] / (n * length)) * r * r
+        shift[own] = r * weight[k] * np.float32(sum_d[k] / (n * length))
+    for i in range(n):
+        p = _U(i) * width + begin
+        if given:  # statistics that do not move with x
+            for j in range(size):
+                dx[p + _U(j)] = dy[p + _U(j)] * scale[j]
+            continue
+        for j in range(size):
+            dx[p + _U(j)] = dy[p + _U(j)] * scale[j] - (x[p + _U(j)] - middle[j]) * slope[j] - shift[j]
 
 
 def _ones(weight: Any, count: int) -> np.ndarray:
     return np.ones(count, np.float32) if weight is None else weight
 
 
-def _rows_norm(x: Any, sets: tuple, weight: Any, bias: Any, eps: float, given: Any = None) -> Any:
+def _rows_norm(x: Any, sets: tuple, weight: Any, bias: Any, eps: float, given: Any) -> Any:
     """The forward of rows: cache ends in mean, variance and the count of a set, as the agnostic one's does."""
-    shape = x.shape
-    turned = sets[0] > 1 and math.prod(shape[2:]) < _SHORT
-    if turned:
-        x, sets = _turned(x), (1, shape[1], 1)
     x = np.ascontiguousarray(x)
     c, s = x.shape[1], sets[1]
+    length = x.size // (x.shape[0] * c)
+    columns = sets[2] == 1 and s == c and length < _SHORT
     y = np.empty(x.shape, np.float32)
     # copies of what is given: the compiled loop is one for both, and writes into them where nothing is given
     mean, var = map(np.array, given) if given else (np.empty(s, np.float32), np.empty(s, np.float32))
-    shift = np.zeros(c, np.float32) if bias is None else bias
-    numbers = np.float32(eps), sets, c
-    arguments = x.reshape(-1), y.reshape(-1), mean, var, given is not None, _ones(weight, c), shift
-    in_parts(lambda r: _rows_forward(*arguments, *numbers, r.start, r.stop), runs(s, max(1, _PART * s // x.size)))
-    count = None if given is not None else sets[0] * sets[2] * math.prod(x.shape[2:])
-    y = _back(y, shape) if turned else y
-    return y, (sets, x, weight, bias is not None, eps, shape if turned else None, mean, var, count)
+    w, shift = _ones(weight, c), np.zeros(c, np.float32) if bias is None else bias
+    arguments = x.reshape(-1), y.reshape(-1), mean, var, given is not None, w, shift, np.float32(eps)
+    if columns:
+        in_parts(lambda r: _columns_forward(*arguments, length, r.start, r.stop), _channels(c, x.size))
+    else:
+        in_parts(lambda r: _rows_forward(*arguments, sets, c, r.start, r.stop), _sets(s, x.size))
+    count = None if given is not None else sets[0] * sets[2] * length
+    return y, (sets, columns, x, w, weight is not None, bias is not None, np.float32(eps), mean, var, count)
 
 
-def _turned(x: np.ndarray) -> np.ndarray:
-    """(N, C, *) -> (1, C, N *): the elements of a channel side by side."""
-    return np.ascontiguousarray(x.swapaxes(0, 1)).reshape(1, x.shape[1], -1)
+def _sets(s: int, size: int) -> list[slice]:
+    return runs(s, max(1, _PART * s // size))
 
 
-def _back(x: np.ndarray, shape: tuple) -> np.ndarray:
-    """The inverse of `_turned`."""
-    return np.ascontiguousarray(x.reshape(shape[1], shape[0], *shape[2:]).swapaxes(0, 1))
+def _channels(c: int, size: int) -> list[slice]:
+    """Channels whose columns are wide enough to be met one row after the other."""
+    return runs(c, max(64, 4 * _PART * c // size))
 
 
 def _rows_norm_backward(dy: Any, cache: Any, want_x: bool, want_weight: bool, want_bias: bool) -> Any:
-    sets, x, weight, has_bias, eps, shape, mean, var, count = cache
-    dy = dy if shape is None else _turned(dy)
+    sets, columns, x, w, has_weight, has_bias, eps, mean, var, count = cache
     n, c = x.shape[:2]
-    want_weight, want_bias = want_weight and weight is not None, want_bias and has_bias
-    d, flat = np.ascontiguousarray(dy).reshape(-1), x.reshape(-1)
-    parts = runs(sets[1], max(1, _PART * sets[1] // x.size))
-    sum_d, sum_du = np.empty((n, c), np.float32), np.empty((n, c), np.float32)
-    given, scale = count is None, _ones(weight, c)
-    dx = np.empty(x.shape, np.float32) if want_x else None
-    sums = sum_d.reshape(-1), sum_du.reshape(-1)
-    needs_sums = want_weight or want_bias or (want_x and not given)
-
-    def work(r: slice) -> None:
-        if needs_sums:
-            _rows_sums(d, flat, mean, sets, *sums, r.start, r.stop)
-        if dx is not None:
-            numbers = given, scale, np.float32(eps), sets, c
-            _rows_backward(d, flat, mean, var, *numbers, *sums, dx.reshape(-1), r.start, r.stop)
-
-    in_parts(work, parts)
-    if dx is not None and shape is not None:
-        dx = _back(dx, shape)
+    want_weight, want_bias = want_weight and has_weight, want_bias and has_bias
+    given = count is None
+    dx = np.empty(x.shape if want_x else 0, np.float32)
+    needs_sums = columns or want_weight or want_bias or (want_x and not given)
+    lead = 1 if columns else n
+    sum_d, sum_du = np.empty((2, lead, c) if needs_sums else (2, 0, c), np.float32)
+    arguments = np.ascontiguousarray(dy).reshape(-1), x.reshape(-1), mean, var, given, w, eps
+    out = sum_d.reshape(-1), sum_du.reshape(-1), dx.reshape(-1)
+    if columns:
+        length = x.size // (n * c)
+        in_parts(lambda r: _columns_backward(*arguments, length, *out, r.start, r.stop), _channels(c, x.size))
+    else:
+        in_parts(lambda r: _rows_backward(*arguments, sets, c, *out, r.start, r.stop), _sets(sets[1], x.size))
     dweight = dbias = None
     if want_weight:
-        r = (1.0 / np.sqrt(var + np.float32(eps))).astype(np.float32)
-        rows = np.broadcast_to(r[:, None], (sets[1], sets[2])).reshape(1 if sets[0] > 1 else n, c)
-        dweight = (sum_du * rows).sum(axis=0, dtype=np.float64).astype(np.float32)
+        r = np.float32(1.0) / np.sqrt(var + eps)
+        if sets[2] > 1:
+            r = np.repeat(r, sets[2])
+        dweight = np.add.reduce(sum_du * r.reshape(-1, c), axis=0, dtype=np.float64).astype(np.float32)
     if want_bias:
-        dbias = sum_d.sum(axis=0, dtype=np.float64).astype(np.float32)
-    return dx, dweight, dbias
+        dbias = np.add.reduce(sum_d, axis=0, dtype=np.float64).astype(np.float32)
+    return dx if want_x else None, dweight, dbias
 
 
 def _is_plain(x: Any, *others: Any) -> bool:
     return x.dtype == np.float32 and x.size > 0 and all(a is None or a.dtype == np.float32 for a in others)
-
-
-def _batch_supports(
-    x: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any = None,
-    bias: Any = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> bool:
-    """float32; where the agnostic function refuses, it is asked."""
-    if x.ndim < 2 or not _is_plain(x, weight, bias):
-        return False
-    if training:
-        return x.size > x.shape[1]
-    return running_mean is not None and running_var is not None and _is_plain(x, running_mean, running_var)
-
-
-def _five(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    want_x, _, _, want_weight, want_bias = wants(wanted, 5)
-    dx, dweight, dbias = _rows_norm_backward(dy, cache, want_x, want_weight, want_bias)
-    return dx, None, None, dweight, dbias
-
-
-_RULE = "float32: the sets of elements one by one, in the cache"
-
-
-@kernel("numpy", agnostic.batch_norm_forward, _five, _batch_supports, means="numba", rule=_RULE)
-def batch_norm_forward(
-    x: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any = None,
-    bias: Any = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Any:
-    """A channel at a time."""
-    if not _batch_supports(x, running_mean, running_var, weight, bias, training):
-        return NotImplemented
-    sets = (x.shape[0], x.shape[1], 1)
-    return _rows_norm(x, sets, weight, bias, eps, None if training else (running_mean, running_var))
-
-
-def _instance_supports(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> bool:
-    return x.ndim > 2 and _is_plain(x, weight, bias) and use_input_stats and math.prod(x.shape[2:]) > 1
-
-
-@kernel("numpy", agnostic.instance_norm_forward, _five, _instance_supports, means="numba", rule=_RULE)
-def instance_norm_forward(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Any:
-    """A channel of a sample at a time."""
-    if not _instance_supports(x, running_mean, running_var, weight, bias, use_input_stats):
-        return NotImplemented
-    return _rows_norm(x, (1, x.shape[0] * x.shape[1], 1), weight, bias, eps)
-
-
-def _group_supports(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> bool:
-    if x.ndim < 2 or not _is_plain(x, weight, bias) or num_groups < 1 or x.shape[1] % num_groups:
-        return False
-    return x.size > num_groups
-
-
-def _three(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    return _rows_norm_backward(dy, cache, *wants(wanted, 3))
-
-
-@kernel("numpy", agnostic.group_norm_forward, _three, _group_supports, means="numba", rule=_RULE)
-def group_norm_forward(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """A group of a sample at a time."""
-    if not _group_supports(x, num_groups, weight, bias):
-        return NotImplemented
-    sets = (1, x.shape[0] * num_groups, x.shape[1] // num_groups)
-    return _rows_norm(x, sets, weight, bias, eps)
 
 
 # -- rows with a weight for each element --
@@ -321,13 +279,6 @@ def _trailing_backward(dy, x, mean, r, centred, weight, width, dx, dweight, dbia
                 dx[p + j] = (dy[p + j] * weight[j] - g - (x[p + j] - m) * slope) * scale
 
 
-def _trailing_supports(x: Any, normalized_shape: Any, weight: Any = None, *rest: Any, **named: Any) -> bool:
-    shape = tuple(normalized_shape)
-    if not shape or tuple(x.shape[-len(shape) :]) != shape:
-        return False
-    return _is_plain(x, weight) and (weight is None or tuple(weight.shape) == shape)
-
-
 def _trailing_norm(x: Any, shape: tuple, weight: Any, bias: Any, eps: float, centred: bool) -> Any:
     x = np.ascontiguousarray(x)
     width = math.prod(shape)
@@ -362,34 +313,10 @@ def _trailing_norm_backward(dy: Any, cache: Any, want_x: bool, want_weight: bool
     return dx.reshape(x.shape) if want_x else None, dweight, dbias
 
 
-def _layer_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    return _trailing_norm_backward(dy, cache, *wants(wanted, 3))
-
-
-def _layer_supports(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> bool:
-    return _trailing_supports(x, normalized_shape, weight) and _trailing_supports(x, normalized_shape, bias)
-
-
-_ROWS = "float32: row by row, in the cache"
-
-
-@kernel("numpy", agnostic.layer_norm_forward, _layer_backward, _layer_supports, means="numba", rule=_ROWS)
-def layer_norm_forward(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """A row at a time."""
-    if not _layer_supports(x, normalized_shape, weight, bias):
-        return NotImplemented
-    return _trailing_norm(x, tuple(normalized_shape), weight, bias, eps, True)
-
-
-def _rms_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    want_x, want_weight = wants(wanted, 2)
-    return _trailing_norm_backward(dy, cache, want_x, want_weight, False)[:2]
-
-
-@kernel("numpy", agnostic.rms_norm_forward, _rms_backward, _trailing_supports, means="numba", rule=_ROWS)
-def rms_norm_forward(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
-    """A row at a time."""
-    if not _trailing_supports(x, normalized_shape, weight):
-        return NotImplemented
-    eps = float(np.finfo(np.float32).eps) if eps is None else eps
-    return _trailing_norm(x, tuple(normalized_shape), weight, None, eps, False)
+register(
+    "numpy",
+    "numba",
+    Sums(_rows_norm, _rows_norm_backward, _trailing_norm, _trailing_norm_backward, _is_plain),
+    "float32: the sets of elements one by one, in the cache",
+    "float32: row by row, in the cache",
+)

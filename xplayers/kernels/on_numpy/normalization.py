@@ -1,293 +1,270 @@
-"""Normalisation with NumPy alone: large blocks of rows over threads, written in place, the output as the workspace.
+"""Normalisation with NumPy alone: few calls on large blocks, in place, the output as the workspace.
 
-A row's sum and its sum of squares are dot products, five times as fast as `sum`. Each row is first centred at a mean of
-its own; the spread of a set is then put together from those of its rows (Chan, Golub, LeVeque, Updating formulae and a
-pairwise algorithm, 1979), so that no digits are lost where the mean is large, and x is read once before the answer.
-Where a set's rows lie side by side (instance, group, layer and RMS norm) all is done while they are in the cache.
-Declined: half precision, small arrays, rows too short for a broadcast of one number each, what the reference refuses.
+A row's sum is a product with ones and its sum of squares a dot product, five times as fast as `sum`; a block is a
+number of whole sets (the channels x[:, k] of batch norm), so that statistics and answer are one visit of few calls.
+Large arrays whose means are small beside their spreads (looked at in every block) are not centred first: the sums are
+those of x, and y = a x + b and dx = c (dy + p x + q) are formed in place. All else is centred, as the reference does.
+Batch norm over short rows goes by columns: x as (N, C L), statistics down the columns, coefficients repeated L times.
+Declined: half precision, small arrays, short rows but batch norm's, what the reference refuses.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from xplayers.functional import normalization as F
-from xplayers.functional.pair import wants
+from ..normalizations import Sums, register
+from ..threads import runs
+from .broadcasts import over_rows
 
-from ..registry import kernel, worth
-from ..threads import in_parts, runs
+__all__: list[str] = []
 
-_LEAST = 1 << 15  # elements below which the calls cost what is saved
+_LEAST = 1 << 13  # elements below which the calls cost what is saved
+_LARGE = 1 << 17  # elements from which a pass costs more than a look at the statistics
 _BLOCK = 1 << 20  # elements of a block: two threads that call NumPy more often wait for one another
-_WORTH_THREADS = 1 << 18  # elements
 _SHORT = 24  # elements of a row below which its broadcasts are slow
+_COLUMNS = 200  # elements of batch norm's rows below which columns are faster
+_LEAN = 4.0  # mean^2 / variance up to which sums around 0 have the digits of those around the mean
 
 
-def _parts(work: Callable[[slice], None], count: int, size: int, length: int) -> None:
-    """work(slice of 0 ... count), rows of `size` elements in all, `length` in each: over threads where it is worth it.
-
-    OpenBLAS takes dot products of more than 10000 elements over threads of its own, which are not to be disturbed; to
-    tell it not to costs half a millisecond a call.
-    """
-    halves = 2 * -(-size // (2 * _BLOCK))  # an even number of blocks
-    parts = runs(count, count if size < _WORTH_THREADS else max(1, -(-count // halves)))
-    if length <= 10_000:
-        in_parts(work, parts)
-        return
-    for part in parts:
-        work(part)
-
-
-def _is_plain(x: Any, shape: tuple, *others: Any) -> bool:
-    """Whether x is a NumPy array of floats with something in it, and the others are of its dtype and of `shape`."""
+def _is_plain(x: Any, *others: Any) -> bool:
+    """A NumPy array of float32 or float64 with something in it, the others of its dtype."""
     return (
         type(x) is np.ndarray
         and x.dtype.char in "fd"
         and x.size > 0
-        and all(a is None or (a.dtype == x.dtype and a.shape == shape) for a in others)
+        and all(t is None or t.dtype == x.dtype for t in others)
     )
+
+
+def _blocks(count: int, size: int) -> list[slice]:
+    """0 ... count in an even number of blocks; `size` elements in all."""
+    halves = 2 * -(-size // (2 * _BLOCK))
+    return runs(count, count if size < _LARGE else max(1, -(-count // halves)))
+
+
+def _column(t: Any, dtype: Any) -> Any:
+    return t.astype(dtype).reshape(-1, 1)
 
 
 # -- rows that have one weight each: batch, instance and group norm --
 
 
-def _per_row(t: Any, sets: tuple) -> Any:
-    """One number a set -> one a row."""
-    return np.broadcast_to(t[None, :, None], sets).reshape(-1)
+def _is_lean(mean: Any, var: Any) -> bool:
+    """Whether no mean is large beside its spread; not where something is NaN or infinite."""
+    spread = _LEAN * var - mean * mean
+    return bool((spread >= 0).all()) and bool(spread @ spread < math.inf)
 
 
-def _rows_norm(x: Any, sets: tuple, weight: Any, bias: Any, eps: float, given: Any = None) -> Any:
-    """As functional/normalization.py has it; the cache ends in mean, biased variance and the count of a set."""
+def _per_row(t: Any, fill: float, sets: tuple, c: int) -> Any:
+    """One number a channel, or `fill` -> one a row, (s, b)."""
     a, s, b = sets
+    if t is None:
+        return np.full((s, b), fill)
+    if a > 1:
+        return t[:, None]
+    rows = np.empty((s * b // c, c), t.dtype)
+    rows[...] = t
+    return rows.reshape(s, b)
+
+
+def _rows_norm(x: Any, sets: tuple, weight: Any, bias: Any, eps: float, given: Any) -> Any:
+    """As functional/normalization.py has it; the cache ends in mean, biased variance and the count of a set."""
     x = np.ascontiguousarray(x)
+    a, s, b = sets
     n, c = x.shape[:2]
-    rows = x.reshape(n * c, -1)  # (R, L)
-    length = rows.shape[1]
+    length = x.size // (n * c)
+    if s == c and b == 1 and length < _COLUMNS:
+        return _columns_norm(x, weight, bias, eps, given)
+    rows = x.reshape(a, s * b, length)
     y = np.empty(rows.shape, x.dtype)
-    ones = np.ones(length, x.dtype)
-    own, squares = np.empty(n * c, x.dtype), np.empty(n * c, x.dtype)  # of each row its mean and squares around it
-    mean, var = given or (np.empty(s, x.dtype), np.empty(s, x.dtype))
-    w = np.ones(n * c) if weight is None else np.tile(weight, n)
-    shift = np.zeros(n * c) if bias is None else np.tile(bias, n)
+    ones, count = np.ones(length, x.dtype), a * b * length
+    mean, var = [t.copy() for t in given] if given else (np.empty(s, x.dtype), np.empty(s, x.dtype))
+    w, shift = _per_row(weight, 1.0, sets, c), _per_row(bias, 0.0, sets, c)
+    lean = x.size >= _LARGE and bool(np.isfinite(w).all() and np.isfinite(shift).all())
 
-    def centre(r: slice) -> None:
-        np.vecdot(rows[r], ones, out=own[r])
-        own[r] /= length
-        np.subtract(rows[r], own[r, None], out=y[r])
-        np.vecdot(y[r], y[r], out=squares[r])
+    def over_sets(t: Any, k: slice) -> Any:
+        """One number a row, (a, rows) -> the means over the sets k."""
+        return np.add.reduce(t.reshape(a, k.stop - k.start, b), axis=(0, 2), dtype=np.float64) / count
 
-    def gather(k: slice, r: slice) -> None:
-        """Mean and variance of some sets from those of their rows."""
-        table = (a, k.stop - k.start, b)
-        m = own[r].astype(np.float64).reshape(table)
-        mean[k] = m.mean(axis=(0, 2))
-        apart = (m - m.mean(axis=(0, 2), keepdims=True)) ** 2
-        q = squares[r].astype(np.float64).reshape(table)
-        var[k] = q.sum(axis=(0, 2)) / (a * b * length) + apart.mean(axis=(0, 2))
-
-    def coefficients(k: slice, r: slice) -> tuple:
-        """y = scale * (the row around its own mean) + move."""
-        table = (a, k.stop - k.start, b)
-        spread = lambda t: _per_row(t[k].astype(np.float64), table)  # noqa: E731
-        scale = 1.0 / np.sqrt(spread(var) + eps) * w[r]
-        around = spread(mean) if given else spread(mean) - own[r]
-        return scale.astype(x.dtype)[:, None], (shift[r] - scale * around).astype(x.dtype)[:, None]
-
-    def answer(r: slice, scale: Any, move: Any) -> None:
-        np.multiply(rows[r] if given else y[r], scale, out=y[r])
-        np.add(y[r], move, out=y[r])
-
-    def whole(k: slice) -> None:
+    def work(k: slice) -> None:
         r = slice(k.start * b, k.stop * b)
+        u, out = rows[:, r], y[:, r]
+        if given:
+            m, v = mean[k].astype(np.float64), var[k].astype(np.float64)
+        else:
+            m = over_sets(u @ ones, k)
+            v = over_sets(np.vecdot(u, u), k) - m * m if lean else m
+        near = lean and _is_lean(m, v)
+        if not near:
+            u = np.subtract(u, _column(np.repeat(m, b), x.dtype), out=out)
         if not given:
-            centre(r)
-            gather(k, r)
-        answer(r, *coefficients(k, r))
+            v = v if near else over_sets(np.vecdot(u, u), k)
+            mean[k], var[k] = m, v
+        scale = (1.0 / np.sqrt(v + eps))[:, None] * w[k]  # (k, b)
+        np.multiply(u, _column(scale, x.dtype), out=out)
+        if near or bias is not None:
+            np.add(out, _column(shift[k] - m[:, None] * scale if near else shift[k], x.dtype), out=out)
 
-    every, all_rows = slice(0, s), slice(0, n * c)
-    if a == 1 and not given:
-        _parts(whole, s, x.size, length)
-    else:
-        if not given:
-            _parts(centre, n * c, x.size, length)
-            gather(every, all_rows)
-        scale, move = coefficients(every, all_rows)
-        _parts(lambda r: answer(r, scale[r], move[r]), n * c, x.size, length)
-    count = None if given else a * b * length
-    return y.reshape(x.shape), (sets, x, weight, bias is not None, eps, mean, var, count)
+    over_rows(work, _blocks(s, x.size), x.size, length)
+    cache = sets, x, w, weight is not None, bias is not None, eps, lean, mean, var, None if given else count
+    return y.reshape(x.shape), cache
 
 
 def _rows_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bool, want_bias: bool) -> tuple:
     """dx = r (g - m(g) - u r^2 m(g u)) as functional/normalization.py has it, u = x - mean in dx's own memory."""
-    sets, x, weight, has_bias, eps, mean, var, count = cache
-    want_weight, want_bias = want_weight and weight is not None, want_bias and has_bias
+    if len(cache) == 9:
+        return _columns_norm_backward(dy, cache, want_x, want_weight, want_bias)
+    sets, x, w, has_weight, has_bias, eps, lean, mean, var, count = cache
+    want_weight, want_bias = want_weight and has_weight, want_bias and has_bias
     a, s, b = sets
-    n, c = x.shape[:2]
-    rows = x.reshape(n * c, -1)
+    c = x.shape[1]
+    rows = x.reshape(a, s * b, -1)
     d = np.ascontiguousarray(dy, x.dtype).reshape(rows.shape)
-    length = rows.shape[1]
     moving = want_x and count is not None
-    needs_u = want_weight or moving
-    dx = np.empty(rows.shape if want_x or needs_u else (0, length), x.dtype)
-    sum_d, sum_du = np.zeros(n * c, x.dtype), np.zeros(n * c, x.dtype)
-    ones = np.ones(length, x.dtype)
-    middle = _per_row(mean, sets)[:, None]
-    r_sets = 1.0 / np.sqrt(var.astype(np.float64) + eps)
-    r_rows = _per_row(r_sets, sets)
-    scale = r_rows if weight is None else r_rows * np.tile(weight, n)
-    factor = scale.astype(x.dtype)[:, None]
-    idle: list = []
+    dx = np.empty(rows.shape, x.dtype)
+    ones, sums = np.ones(rows.shape[2], x.dtype), np.empty((2, s, b))
 
-    def sums(r: slice) -> None:
-        if want_bias or moving:
-            np.vecdot(d[r], ones, out=sum_d[r])
-        if needs_u:
-            np.subtract(rows[r], middle[r], out=dx[r])
-            np.vecdot(d[r], dx[r], out=sum_du[r])
-
-    def coefficients(k: slice, r: slice) -> tuple:
-        """dx = factor * d - slope * u - move."""
-        table = (a, k.stop - k.start, b)
-        over = scale[r] / (r_rows[r] * count)  # the weight's share
-        g = (over * sum_d[r]).reshape(table).sum(axis=(0, 2)) * r_sets[k]
-        gu = (over * sum_du[r]).reshape(table).sum(axis=(0, 2)) * r_sets[k] ** 3
-        return tuple(_per_row(t, table).astype(x.dtype)[:, None] for t in (gu, g))
-
-    def answer(r: slice, slope: Any, move: Any) -> None:
-        np.multiply(dx[r], slope, out=dx[r])
-        np.add(dx[r], move, out=dx[r])
-        try:
-            spare = idle.pop()
-        except IndexError:
-            spare = np.empty((r.stop - r.start, length), x.dtype)
-        if len(spare) < r.stop - r.start:
-            spare = np.empty((r.stop - r.start, length), x.dtype)
-        t = spare[: r.stop - r.start]
-        np.multiply(d[r], factor[r], out=t)
-        np.subtract(t, dx[r], out=dx[r])
-        idle.append(spare)
-
-    def whole(k: slice) -> None:
+    def work(k: slice) -> None:
         r = slice(k.start * b, k.stop * b)
-        sums(r)
-        answer(r, *coefficients(k, r))
-
-    every, all_rows = slice(0, s), slice(0, n * c)
-    if moving and a == 1:
-        _parts(whole, s, x.size, length)
-    else:
-        if needs_u or want_bias:
-            _parts(sums, n * c, x.size, length)
-        if moving:
-            slope, move = coefficients(every, all_rows)
-            _parts(lambda r: answer(r, slope[r], move[r]), n * c, x.size, length)
+        u, g, out, n = rows[:, r], d[:, r], dx[:, r], k.stop - k.start
+        m, v = mean[k].astype(np.float64), var[k].astype(np.float64)
+        rstd = 1.0 / np.sqrt(v + eps)
+        scale = rstd[:, None] * w[k]  # (k, b)
+        near = lean and _is_lean(m, v)
+        if moving or want_weight or want_bias:
+            if not near:
+                u = np.subtract(u, _column(np.repeat(m, b), x.dtype), out=out)
+            t = np.empty((2, a, n * b), x.dtype)
+            np.matmul(g, ones, out=t[0])
+            np.vecdot(g, u, out=t[1])
+            t = np.add.reduce(t, axis=1, dtype=np.float64).reshape(2, n, b)
+            if near:
+                t[1] -= m[:, None] * t[0]
+            t[1] *= rstd[:, None]
+            sums[:, k] = t  # sum(dy), sum(dy h)
+        if moving:  # dx = scale dy + slope u + move
+            move, slope = np.add.reduce(t * scale, axis=2) * (-1.0 / count)
+            slope *= rstd
+            if near:
+                move -= slope * m
+            _combine(g, u, scale, slope, move, out, lean)
         elif want_x:
-            _parts(lambda r: np.multiply(d[r], factor[r], out=dx[r]), n * c, x.size, length)
-    dweight = (sum_du * r_rows).reshape(n, c).sum(axis=0).astype(x.dtype) if want_weight else None
-    dbias = sum_d.reshape(n, c).sum(axis=0, dtype=np.float64).astype(x.dtype) if want_bias else None
-    return dx.reshape(x.shape) if want_x else None, dweight, dbias
+            np.multiply(g, _column(scale, x.dtype), out=out)
+
+    over_rows(work, _blocks(s, x.size), x.size, rows.shape[2])
+    dbias, dweight = np.add.reduce(sums.reshape(2, -1, c), axis=1).astype(x.dtype)
+    return dx.reshape(x.shape) if want_x else None, dweight if want_weight else None, dbias if want_bias else None
 
 
-def _long_rows(x: Any, *channels: Any) -> bool:
-    """(N, C, *) of which a row is long enough, with one number a channel."""
+def _combine(g: Any, u: Any, scale: Any, slope: Any, move: Any, out: Any, lean: bool) -> None:
+    """out = scale g + slope u + move, in place where no scale is 0 or far below the others; u may be out."""
+    number, b = out.dtype, scale.shape[1]
+    if lean and scale.all():
+        over, moved = slope[:, None] / scale, move[:, None] / scale
+        if max(np.abs(over).max(), np.abs(moved).max()) < 1e6:
+            np.multiply(u, _column(over, number), out=out)
+            np.add(out, g, out=out)
+            np.add(out, _column(moved, number), out=out)
+            np.multiply(out, _column(scale, number), out=out)
+            return
+    np.multiply(u, _column(np.repeat(slope, b), number), out=out)
+    np.add(out, _column(np.repeat(move, b), number), out=out)
+    np.add(out, g * _column(scale, number), out=out)
+
+
+# -- batch norm over short rows: columns --
+
+
+def _folded(t: Any, c: int) -> Any:
+    """(..., parts, C L) -> the sums (..., C)."""
+    return np.add.reduce(t.reshape(*t.shape[:-1], c, -1), axis=(-3, -1), dtype=np.float64)
+
+
+def _columns_norm(x: Any, weight: Any, bias: Any, eps: float, given: Any) -> Any:
+    n, c = x.shape[:2]
+    rows = x.reshape(n, -1)  # (N, C L)
+    width = rows.shape[1]
+    parts = runs(n, max(1, _BLOCK // width))
+    y, lead, sums = np.empty(rows.shape, x.dtype), np.ones(n, x.dtype), np.empty((len(parts), width), x.dtype)
+    spread = lambda t: np.repeat(t.astype(x.dtype), width // c)  # noqa: E731
+    count = x.size // c
+
+    def total(i: int) -> None:
+        np.matmul(lead[parts[i]], rows[parts[i]], out=sums[i])
+
+    def squares(i: int) -> None:
+        p = parts[i]
+        u = np.subtract(rows[p], middle, out=y[p])
+        np.matmul(lead[p], u * u, out=sums[i])
+
+    def answer(i: int) -> None:
+        p = parts[i]
+        np.multiply(np.subtract(rows[p], middle, out=y[p]) if given else y[p], scale, out=y[p])
+        if shift is not None:
+            np.add(y[p], shift, out=y[p])
+
+    def over(work: Any) -> None:
+        over_rows(work, range(len(parts)), x.size, width)
+
+    if given:
+        mean, var = (t.copy() for t in given)
+        middle = spread(mean)
+    else:
+        over(total)
+        mean = (_folded(sums, c) / count).astype(x.dtype)
+        middle = spread(mean)
+        over(squares)
+        var = (_folded(sums, c) / count).astype(x.dtype)
+    rstd = 1.0 / np.sqrt(var + x.dtype.type(eps))
+    scale, shift = spread(rstd if weight is None else rstd * weight), None if bias is None else spread(bias)
+    over(answer)
+    return y.reshape(x.shape), (x, weight, bias is not None, rstd, middle, scale, mean, var, None if given else count)
+
+
+def _columns_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bool, want_bias: bool) -> tuple:
+    x, weight, has_bias, rstd, middle, scale, _, _, count = cache
+    want_weight, want_bias = want_weight and weight is not None, want_bias and has_bias
+    n, c = x.shape[:2]
+    rows = x.reshape(n, -1)
+    width = rows.shape[1]
+    d = np.ascontiguousarray(dy, x.dtype).reshape(n, width)
+    parts = runs(n, max(1, _BLOCK // width))
+    dx, lead, sums = np.empty(rows.shape, x.dtype), np.ones(n, x.dtype), np.empty((2, len(parts), width), x.dtype)
+    moving = want_x and count is not None
+
+    def totals(i: int) -> None:
+        p = parts[i]
+        u = np.subtract(rows[p], middle, out=dx[p])
+        np.matmul(lead[p], d[p], out=sums[0, i])
+        np.matmul(lead[p], u * d[p], out=sums[1, i])
+
+    def answer(i: int) -> None:
+        p = parts[i]
+        out = dx[p]
+        if not moving:
+            np.multiply(d[p], scale, out=out)
+            return
+        np.multiply(out, slope, out=out)
+        np.add(out, move, out=out)
+        np.add(out, d[p] * scale, out=out)
+
+    dbias: Any = None
+    dweight: Any = None
+    if moving or want_weight or want_bias:
+        over_rows(totals, range(len(parts)), x.size, width)
+        dbias, dweight = _folded(sums, c)
+        dweight = dweight * rstd
+    if want_x:
+        if moving:
+            factor = rstd * (-1.0 / count) if weight is None else rstd * weight * (-1.0 / count)
+            slope, move = (np.repeat(t.astype(x.dtype), width // c) for t in (factor * rstd * dweight, factor * dbias))
+        over_rows(answer, range(len(parts)), x.size, width)
     return (
-        type(x) is np.ndarray
-        and x.ndim > 2
-        and math.prod(x.shape[2:]) >= _SHORT
-        and _is_plain(x, x.shape[1:2], *channels)
+        dx.reshape(x.shape) if want_x else None,
+        dweight.astype(x.dtype) if want_weight else None,
+        dbias.astype(x.dtype) if want_bias else None,
     )
-
-
-def _batch_supports(
-    x: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any = None,
-    bias: Any = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> bool:
-    if training:
-        return _long_rows(x, weight, bias)
-    return (
-        running_mean is not None and running_var is not None and _long_rows(x, weight, bias, running_mean, running_var)
-    )
-
-
-def _five(dy: Any, cache: tuple, *, wanted: Any = None) -> tuple:
-    want_x, _, _, want_weight, want_bias = wants(wanted, 5)
-    dx, dweight, dbias = _rows_norm_backward(dy, cache, want_x, want_weight, want_bias)
-    return dx, None, None, dweight, dbias
-
-
-_RULE = f"float32 and float64, 32768 elements and more, {_SHORT} and more a channel of a sample"
-
-
-@kernel("numpy", F.batch_norm_forward, _five, _batch_supports, rule=_RULE)
-def batch_norm_forward(
-    x: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any = None,
-    bias: Any = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Any:
-    """Two visits of x, in blocks of rows over threads."""
-    if not worth(x.size, _LEAST) or not _batch_supports(x, running_mean, running_var, weight, bias, training):
-        return NotImplemented
-    given = None if training else (running_mean.copy(), running_var.copy())
-    return _rows_norm(x, (x.shape[0], x.shape[1], 1), weight, bias, eps, given)
-
-
-def _instance_supports(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> bool:
-    return use_input_stats and _long_rows(x, weight, bias)
-
-
-@kernel("numpy", F.instance_norm_forward, _five, _instance_supports, rule=_RULE)
-def instance_norm_forward(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Any:
-    """Some rows at a time, all of their steps while they are in the cache."""
-    if not worth(x.size, _LEAST) or not _instance_supports(x, None, None, weight, bias, use_input_stats):
-        return NotImplemented
-    return _rows_norm(x, (1, x.shape[0] * x.shape[1], 1), weight, bias, eps)
-
-
-def _group_supports(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> bool:
-    return _long_rows(x, weight, bias) and num_groups >= 1 and x.shape[1] % num_groups == 0
-
-
-def _three(dy: Any, cache: tuple, *, wanted: Any = None) -> tuple:
-    return _rows_norm_backward(dy, cache, *wants(wanted, 3))
-
-
-@kernel("numpy", F.group_norm_forward, _three, _group_supports, rule=_RULE)
-def group_norm_forward(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """Some groups at a time, all of their steps while they are in the cache."""
-    if not worth(x.size, _LEAST) or not _group_supports(x, num_groups, weight, bias):
-        return NotImplemented
-    return _rows_norm(x, (1, x.shape[0] * num_groups, x.shape[1] // num_groups), weight, bias, eps)
 
 
 # -- rows that have a weight for each element: layer and RMS norm --
@@ -298,32 +275,31 @@ def _trailing_norm(x: Any, shape: tuple, weight: Any, bias: Any, eps: float, cen
     x = np.ascontiguousarray(x)
     rows = x.reshape(-1, width)  # (M, D)
     y = np.empty(rows.shape, x.dtype)
-    mean, r = np.zeros(len(rows), x.dtype), np.empty(len(rows), x.dtype)
-    ones = np.full(width, 1.0 / width, x.dtype)
+    mean, r = np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype)
+    share, number = np.full(width, 1.0 / width, x.dtype), x.dtype.type
     w, add = (None if t is None else t.reshape(-1) for t in (weight, bias))
 
     def work(k: slice) -> None:
-        u, t = rows[k], y[k]
+        u, out = rows[k], y[k]
         if centred:
-            np.vecdot(u, ones, out=mean[k])
-            np.subtract(u, mean[k, None], out=t)
-            u = t
-        np.vecdot(u, u, out=r[k])
-        r[k] *= 1.0 / width
-        r[k] += eps
-        np.divide(1.0, np.sqrt(r[k]), out=r[k])
-        np.multiply(u, r[k, None], out=t)
+            np.matmul(u, share, out=mean[k])
+            u = np.subtract(u, mean[k, None], out=out)
+        var = np.vecdot(u, u)
+        var *= number(1.0 / width)
+        var += number(eps)
+        np.divide(number(1.0), np.sqrt(var, out=var), out=r[k])
+        np.multiply(u, r[k, None], out=out)
         if w is not None:
-            np.multiply(t, w, out=t)
+            np.multiply(out, w, out=out)
         if add is not None:
-            np.add(t, add, out=t)
+            np.add(out, add, out=out)
 
-    _parts(work, len(rows), x.size, width)
+    over_rows(work, _blocks(len(rows), x.size), x.size, width)
     return y.reshape(x.shape), (x, mean, r, centred, weight, bias is not None, shape)
 
 
 def _trailing_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bool, want_bias: bool) -> tuple:
-    """With u = x - mean, g = dy * weight: dx = r g - r m(g) - u r^3 m(g u), dweight = sum(dy u r), dbias = sum(dy)."""
+    """With u = x - mean, g = dy * weight: dx = r g - r m(g) - r^3 m(g u) u, dweight = sum(dy u r), dbias = sum(dy)."""
     x, mean, r, centred, weight, has_bias, shape = cache
     want_weight, want_bias = want_weight and weight is not None, want_bias and has_bias
     width = math.prod(shape)
@@ -331,85 +307,60 @@ def _trailing_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bo
     d = np.ascontiguousarray(dy, x.dtype).reshape(rows.shape)
     dx = np.empty(rows.shape, x.dtype)
     w = None if weight is None else weight.reshape(-1)
-    share = np.full(width, 1.0 / width, x.dtype)
-    sums: dict[int, tuple] = {}  # where a block begins: its sums for dweight and dbias
+    share = np.full(width, 1.0 / width, x.dtype) if w is None else w * x.dtype.type(1.0 / width)
+    parts = _blocks(len(rows), x.size)
+    sums = np.empty((2, len(parts), width), x.dtype)
+    ones = np.ones(len(rows), x.dtype)
 
-    def work(k: slice) -> None:
-        dk, t = d[k], dx[k]
-        dweight = dbias = None
+    def work(i: int) -> None:
+        k = parts[i]
+        u, dk, out, rk = rows[k], d[k], dx[k], r[k]
         if want_bias:
-            dbias = np.add.reduce(dk, axis=0)
-        if want_x or want_weight:
-            u = rows[k] - mean[k, None] if centred else rows[k]
+            np.matmul(ones[k], dk, out=sums[1, i])
+        if not (want_x or want_weight):
+            return
+        if centred:
+            u = np.subtract(u, mean[k, None], out=out)
+        t = u * dk
         if want_weight:
-            np.multiply(u, r[k, None], out=t)
-            np.multiply(t, dk, out=t)
-            dweight = np.add.reduce(t, axis=0)
-        sums[k.start] = dweight, dbias
+            np.matmul(rk, t, out=sums[0, i])
         if not want_x:
             return
-        g = dk
-        if w is not None:
-            g = np.multiply(dk, w, out=t)
-        gu = np.vecdot(g, u)
-        gu *= r[k] ** 3
-        gu /= width
-        slope = gu[:, None]
-        u = np.multiply(u, slope, out=u) if centred else u * slope
+        slope = t @ share
+        slope *= rk
+        slope *= rk
+        slope *= rk
+        np.multiply(u, slope[:, None], out=out)
         if centred:
-            np.add(u, (np.vecdot(g, share) * r[k])[:, None], out=u)
-        np.multiply(g, r[k, None], out=t)
-        np.subtract(t, u, out=t)
+            np.add(out, (dk @ share * rk)[:, None], out=out)
+        if w is None:
+            np.multiply(dk, rk[:, None], out=t)
+        else:
+            np.multiply(dk, w, out=t)
+            np.multiply(t, rk[:, None], out=t)
+        np.subtract(t, out, out=out)
 
-    _parts(work, len(rows), x.size, width)
+    over_rows(work, range(len(parts)), x.size, width)
     dweight, dbias = (
-        sum(sums[k][i] for k in sorted(sums)).reshape(shape) if wanted else None
-        for i, wanted in enumerate((want_weight, want_bias))
+        np.add.reduce(t, axis=0).reshape(shape) if wanted else None
+        for t, wanted in zip(sums, (want_weight, want_bias), strict=True)
     )
     return dx.reshape(x.shape) if want_x else None, dweight, dbias
 
 
-def _layer_supports(
-    x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float | None = 1e-5
-) -> bool:
-    shape = tuple(normalized_shape)
-    return (
-        type(x) is np.ndarray
-        and bool(shape)
-        and x.shape[-len(shape) :] == shape
-        and math.prod(shape) >= _SHORT
-        and _is_plain(x, shape, weight, bias)
-    )
-
-
-def _layer_backward(dy: Any, cache: tuple, *, wanted: Any = None) -> tuple:
-    return _trailing_norm_backward(dy, cache, *wants(wanted, 3))
-
-
-_ROWS = f"float32 and float64, 32768 elements and more, {_SHORT} and more a row"
-
-
-@kernel("numpy", F.layer_norm_forward, _layer_backward, _layer_supports, rule=_ROWS)
-def layer_norm_forward(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """Some rows at a time, all of their steps while they are in the cache."""
-    if not worth(x.size, _LEAST) or not _layer_supports(x, normalized_shape, weight, bias):
-        return NotImplemented
-    return _trailing_norm(x, tuple(normalized_shape), weight, bias, eps, True)
-
-
-def _rms_supports(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> bool:
-    return _layer_supports(x, normalized_shape, weight)
-
-
-def _rms_backward(dy: Any, cache: tuple, *, wanted: Any = None) -> tuple:
-    want_x, want_weight = wants(wanted, 2)
-    return _trailing_norm_backward(dy, cache, want_x, want_weight, False)[:2]
-
-
-@kernel("numpy", F.rms_norm_forward, _rms_backward, _rms_supports, rule=_ROWS)
-def rms_norm_forward(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
-    """Some rows at a time, all of their steps while they are in the cache."""
-    if not worth(x.size, _LEAST) or not _rms_supports(x, normalized_shape, weight):
-        return NotImplemented
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
-    return _trailing_norm(x, tuple(normalized_shape), weight, None, eps, False)
+register(
+    "numpy",
+    "numpy",
+    Sums(
+        _rows_norm,
+        _rows_norm_backward,
+        _trailing_norm,
+        _trailing_norm_backward,
+        _is_plain,
+        least=_LEAST,
+        shortest=_SHORT,
+        shortest_trailing=_SHORT,
+    ),
+    f"float32 and float64, {_LEAST} elements and more, {_SHORT} and more a channel of a sample but in batch norm",
+    f"float32 and float64, {_LEAST} elements and more, {_SHORT} and more a row",
+)
