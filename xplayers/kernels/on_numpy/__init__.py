@@ -7,5 +7,8 @@ from . import convolution as convolution
 from . import loss as loss
 from . import max_pooling as max_pooling
 from . import normalization as normalization
+from . import padding as padding
+from . import pixel_shuffle as pixel_shuffle
 from . import pooling as pooling
+from . import resampling as resampling
 from . import update as update

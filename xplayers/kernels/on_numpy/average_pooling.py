@@ -108,8 +108,10 @@ def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
 def _register(n: int) -> None:
     name = f"avg_pool{n}d"
 
-    def steps_for(x: Any, *given: Any) -> tuple | None:
-        steps = agnostic.pooling_steps(name, x.shape[-n:], *given[:3], 1, given[3]) if x.ndim >= n else ()
+    def steps_for(x: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> tuple | None:
+        if x.ndim < n:
+            return None
+        steps = agnostic.pooling_steps(name, x.shape[-n:], kernel_size, stride, padding, 1, ceil_mode)
         return steps if few_taps(x, steps) else None
 
     def supports(

@@ -13,8 +13,9 @@ import numpy as np
 
 from xplayers.functional.pooling import Step
 
-__all__ = ["Line", "crop", "few_taps", "gather", "line_of", "put_back", "spread"]
+__all__ = ["Line", "copy_rows", "crop", "few_taps", "gather", "line_of", "put_back", "spread"]
 
+_SHORT = 1024  # bytes of a row that is copied as an item
 _LONGEST = 8  # elements of a window along an axis
 
 
@@ -92,10 +93,19 @@ def put_back(phases: list[np.ndarray], line: Line, out: np.ndarray) -> None:
             target[:, position : stop : line.stride] = source[:, column : column + count]
 
 
+def copy_rows(target: np.ndarray, source: np.ndarray) -> None:
+    """target[...] = source, of the same shape: short rows as items of that many bytes, in one loop."""
+    row, size = target.shape[-1], target.itemsize
+    if row * size <= _SHORT and target.strides[-1] == size == source.strides[-1]:
+        item = np.dtype((np.void, row * size))
+        target, source = target.view(item), source.view(item)
+    target[...] = source
+
+
 def crop(t: np.ndarray, lines: list[Line], out: np.ndarray) -> None:
     """t (planes * columns of each axis), of which the windows are copied to out (planes, *windows)."""
     grid = t.reshape(-1, *(line.columns for line in lines))
-    out[...] = grid[(slice(None), *(slice(line.windows) for line in lines))]
+    copy_rows(out, grid[(slice(None), *(slice(line.windows) for line in lines))])
 
 
 def spread(d: np.ndarray, lines: list[Line]) -> np.ndarray:
@@ -103,5 +113,5 @@ def spread(d: np.ndarray, lines: list[Line]) -> np.ndarray:
     if all(line.columns == line.windows for line in lines):
         return d.reshape(-1)
     grid = np.zeros((len(d), *(line.columns for line in lines)), d.dtype)
-    grid[(slice(None), *(slice(line.windows) for line in lines))] = d
+    copy_rows(grid[(slice(None), *(slice(line.windows) for line in lines))], d)
     return grid.reshape(-1)
