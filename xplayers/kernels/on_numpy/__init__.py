@@ -4,6 +4,7 @@ from . import activation as activation
 from . import average_pooling as average_pooling
 from . import classification_loss as classification_loss
 from . import convolution as convolution
+from . import embedding as embedding
 from . import loss as loss
 from . import max_pooling as max_pooling
 from . import normalization as normalization
