@@ -1,10 +1,10 @@
-"""Adaptive pooling with NumPy alone, to few windows a plane: sums of windows as one product, maxima by argmax.
+"""Adaptive pooling with NumPy alone, to few windows a plane: sums of windows as one product, maxima of rows.
 
 Which elements a window sees is a column of a matrix of ones and zeros, and BLAS multiplies planes with it at once. As
-0 times an infinity is NaN, what is not finite is left to the agnostic code. Maxima are searched window by window, in
-rows that are copied together. Declined: half precision, more windows than 64 a plane; for averages whole planes, which
-the agnostic code has as a product already, and planes of more elements than a matrix is worth; for maxima windows in
-equal steps.
+0 times an infinity is NaN, what is not finite is left to the agnostic code. Maxima are taken window by window, in rows
+that stand together, and found again as what equals them. Declined: half precision, more windows than 64 a plane; for
+averages whole planes, which the agnostic code has as a product already, and planes of more elements than a matrix is
+worth; for maxima windows in equal steps.
 """
 
 import functools
@@ -64,19 +64,31 @@ def _avg_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
 # -- maxima --
 
 
+def _places(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The maximum of each row (P, n) and where it stands: the first of equal ones, or the last NaN."""
+    width, flat = rows.shape[1], rows.reshape(-1)
+    starts = np.arange(0, flat.size, width)
+    value = np.maximum.reduceat(flat, starts)
+    if np.isnan(value).any():  # which equals nothing
+        place, which = rows.argmax(axis=1), np.isnan(value)
+        place[which] = width - 1 - np.isnan(rows[which, ::-1]).argmax(axis=1)
+        return value, place
+    there = np.flatnonzero(flat == np.repeat(value, width))
+    if len(there) != len(rows):
+        row = there // width
+        there = there[np.concatenate([[True], row[1:] != row[:-1]])]
+    return value, there - starts
+
+
 def _search(x: Any, sizes: tuple, boxes: list, y: np.ndarray, at: np.ndarray) -> None:
     """The maximum of each box of planes x (P, *sizes), and where in the plane it stands: y and at (P, boxes)."""
     for o, box in enumerate(boxes):
         seen = x[(slice(None), *(slice(*b) for b in box))]
-        rows = seen.reshape(len(x), -1)
-        place = rows.argmax(axis=1)
-        value = np.take_along_axis(rows, place[:, None], 1)[:, 0]
-        if np.isnan(value).any():  # the last NaN, and not the first
-            which = np.isnan(value)
-            place[which] = rows.shape[1] - 1 - np.isnan(rows[which, ::-1]).argmax(axis=1)
-        inside = np.unravel_index(place, seen.shape[1:])
-        at[:, o] = np.ravel_multi_index([i + b[0] for i, b in zip(inside, box, strict=True)], sizes)
-        y[:, o] = value
+        y[:, o], place = _places(seen.reshape(len(x), -1))
+        if seen.shape != x.shape:
+            inside = np.unravel_index(place, seen.shape[1:])
+            place = np.ravel_multi_index([i + b[0] for i, b in zip(inside, box, strict=True)], sizes)
+        at[:, o] = place
 
 
 def _max_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
@@ -139,7 +151,7 @@ def _register(n: int) -> None:
         getattr(agnostic, f"{maximum}_forward"),
         _max_backward,
         lambda x, output_size, return_indices=False: for_maximum(x, output_size) is not None,
-        rule=f"float32 and float64, whole planes and up to {_MOST} unequal windows a plane: an argmax of each",
+        rule=f"float32 and float64, whole planes and up to {_MOST} unequal windows a plane, row by row",
     )
     def max_forward(x: Any, output_size: Any, return_indices: bool = False) -> Any:
         """Window by window, the planes' rows together."""
