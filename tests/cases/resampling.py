@@ -272,6 +272,7 @@ TWINS = [
         for shape, kwargs, skip in (
             ((2, 3, 7), {"size": 15}, _NUMPY),
             ((2, 3, 7), {"size": 21}, {}),
+            ((2, 3, 3, 7), {"size": (6, 35)}, {}),
             ((2, 3, 7), {"scale_factor": 2.5, "mode": "linear"}, _NUMPY),
             ((40, 30, 9, 14), {"scale_factor": 2}, {}),
             ((2, 3, 9, 7), {"size": (5, 13)}, _NUMPY),
