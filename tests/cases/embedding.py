@@ -194,15 +194,21 @@ FAULTS = [
     Fault("layers.embedding.EmbeddingBag.backward", "return dsamples", "return None", "EmbeddingBag"),
 ]
 
-_NUMPY = {"numpy": "left to the agnostic code"}
+_NUMPY = {"numpy": "bags with offsets, weights, maxima or a padding index are left to the agnostic code"}
 TWINS = [
-    Function("embedding", {"x": integers((5, 7), 9), "weight": (9, 6)}, skip=_NUMPY),
-    Function("embedding", {"x": integers((300,), 40), "weight": (40, 129)}, {"padding_idx": -3}, skip=_NUMPY),
-    Function("embedding", {"x": integers((), 4), "weight": (4, 3)}, {"padding_idx": 2}, skip=_NUMPY),
+    Function("embedding", {"x": integers((5, 7), 9), "weight": (9, 6)}),
+    Function("embedding", {"x": integers((300,), 40), "weight": (40, 129)}, {"padding_idx": -3}),
+    Function("embedding", {"x": integers((), 4), "weight": (4, 3)}, {"padding_idx": 2}),
     *(
-        Function("embedding_bag", {"x": integers(shape, v), "weight": weight, **arrays}, kwargs)
+        Function(
+            "embedding_bag",
+            {"x": integers(shape, v), "weight": weight, **arrays},
+            kwargs,
+            skip=_NUMPY if arrays or kwargs.get("mode") == "max" or "padding_idx" in kwargs else {},
+        )
         for shape, v, weight, arrays, kwargs in (
             ((5, 7), 9, (9, 6), {}, {}),
+            ((64, 40), 50, (50, 65), {}, {"mode": "sum"}),
             ((64, 16), 50, (50, 64), {}, {"mode": "sum", "padding_idx": -3}),
             ((41, 13), 30, (30, 129), {}, {"padding_idx": 2}),
             ((3, 5), 4, (4, 3), {"per_sample_weights": (3, 5)}, {"mode": "sum", "padding_idx": 1}),

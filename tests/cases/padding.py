@@ -76,3 +76,21 @@ FAULTS = [
     Fault("padding.constant_pad", "**like(x))\n    return", "dtype=xp.float64)\n    return", "ZeroPad"),
     Fault("layers.padding._Pad.forward", "self.mode, self.value)", "self.mode)", "ConstantPad"),
 ]
+
+TWINS = [
+    Function("pad", {"x": shape}, {"pad": pad, "mode": mode, **more})
+    for shape, pad, mode, more in (
+        ((2, 3, 5, 6), (1, 2), "constant", {}),
+        ((2, 3, 5, 6), (1, 2, 3, 0), "constant", {"value": 2.5}),
+        ((4, 3), (1, 1, 0, 2), "constant", {}),
+        ((5, 20, 50, 60), (1, 2, 3, 0), "constant", {}),
+        ((2, 3, 5, 6), (1, 2, 3, 0), "reflect", {}),
+        ((2, 3, 300), (3, 2), "reflect", {}),
+        ((2, 3, 4, 5, 6), (1, 2, 3, 0, 0, 1), "reflect", {}),
+        ((5, 20, 50, 60), (3, 3, 3, 3), "reflect", {}),
+        ((2, 3, 5, 6), (4, 2, 3, 0), "replicate", {}),
+        ((2, 3, 4, 5, 6), (1, 2, 3, 0, 4, 1), "replicate", {}),
+        ((2, 3, 5, 6), (6, 2, 3, 5), "circular", {}),
+        ((2, 3, 4, 5, 6), (1, 2, 3, 0, 0, 1), "circular", {}),
+    )
+]

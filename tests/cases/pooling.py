@@ -318,9 +318,11 @@ FAULTS = [
 
 _EQUAL = {"numpy": "windows in equal steps are left to the agnostic code"}
 _WHOLE = {"numba": "whole planes are left to NumPy alone"}
+_INDICES = {"numpy": "indices are left to the agnostic code"}
+
 TWINS = [
     *(
-        Function(name, {"x": x}, kwargs)
+        Function(name, {"x": x}, kwargs, skip=_INDICES if "return_indices" in kwargs else {})
         for name, x, kwargs in (
             ("max_pool1d", distinct(3, 4, 21), {"kernel_size": 4}),
             ("max_pool1d", distinct(3, 4, 90), {"kernel_size": 4, "stride": 2, "padding": 2, "return_indices": True}),
@@ -334,6 +336,9 @@ TWINS = [
             ("max_pool2d", values(np.tile([0.0, 1.0, 1.0, 0.0, 1.0], (2, 1, 5, 2))), {"kernel_size": 3, "stride": 2}),
             ("max_pool2d", values(np.tile(_TIED, (1, 1, 3, 4))), {"kernel_size": 3, "stride": 2, "padding": 1}),
             ("max_pool2d", values(_EXTREME), {"kernel_size": 3, "stride": 2, "padding": 1, "return_indices": True}),
+            ("max_pool2d", values(_EXTREME), {"kernel_size": 3, "stride": 1, "padding": 1}),
+            ("max_pool2d", distinct(2, 3, 19, 23), {"kernel_size": (2, 3), "stride": (2, 4), "dilation": (3, 1)}),
+            ("max_pool2d", distinct(9, 10, 56, 61), {"kernel_size": 3, "stride": 2, "padding": 1}),
             ("max_pool3d", distinct(2, 3, 5, 6, 7), {"kernel_size": 2, "padding": 1, "ceil_mode": True}),
             ("max_pool3d", values(np.tile(_TIED, (2, 1, 1, 1, 3))), {"kernel_size": 3, "stride": 1, "padding": 1}),
             ("max_pool3d", distinct(40, 3, 5, 16, 17), {"kernel_size": (1, 2, 3), "stride": 2, "return_indices": True}),
@@ -345,6 +350,8 @@ TWINS = [
             ("avg_pool2d", (2, 3, 28, 40), {"kernel_size": 3, "stride": 1, "padding": 1, "count_include_pad": False}),
             ("avg_pool2d", (2, 3, 9, 12), {"kernel_size": (4, 2), "stride": (1, 3), "divisor_override": -7}),
             ("avg_pool2d", (2, 3, 10, 13), {"kernel_size": 4, "stride": 3, "padding": 2, "ceil_mode": True}),
+            ("avg_pool2d", (2, 3, 19, 23), {"kernel_size": (2, 3), "stride": (3, 1)}),
+            ("avg_pool2d", (9, 10, 56, 61), {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False}),
             ("avg_pool3d", (2, 3, 5, 6, 7), {"kernel_size": 2, "padding": 1, "ceil_mode": True}),
             ("avg_pool3d", (2, 3, 5, 6, 37), {"kernel_size": (2, 3, 5), "stride": 1, "padding": (0, 1, 2)}),
             ("avg_pool3d", (40, 3, 5, 16, 17), {"kernel_size": (1, 2, 3), "stride": 2, "divisor_override": 5}),

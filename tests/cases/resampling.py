@@ -264,19 +264,38 @@ FAULTS = [
     Fault("resampling.channel_shuffle_backward", "dy.shape[1] // groups", "groups", "ChannelShuffle"),
 ]
 
-_NUMPY = {"numpy": "left to the agnostic code"}
+_NUMPY = {"numpy": "factors that are not whole are left to the agnostic code"}
+_NUMBA = {"numba": "three axes are left to NumPy alone"}
 TWINS = [
-    Function("interpolate", {"x": shape}, kwargs, skip=_NUMPY)
-    for shape, kwargs in (
-        ((2, 3, 7), {"size": 15}),
-        ((2, 3, 7), {"scale_factor": 2.5, "mode": "linear"}),
-        ((40, 30, 9, 14), {"scale_factor": 2}),
-        ((2, 3, 9, 7), {"size": (5, 13)}),
-        ((2, 3, 9, 7), {"size": (4, 16), "mode": "nearest-exact"}),
-        ((40, 30, 9, 14), {"scale_factor": 2, "mode": "bilinear"}),
-        ((2, 3, 9, 7), {"size": (5, 13), "mode": "bilinear", "align_corners": True}),
-        ((2, 3, 9, 7), {"size": (13, 5), "mode": "bicubic"}),
-        ((2, 3, 17, 19), {"size": (5, 6), "mode": "bilinear", "antialias": True}),
-        ((2, 3, 1, 1), {"size": (4, 3), "mode": "bilinear"}),
-    )
+    *(
+        Function("interpolate", {"x": shape}, kwargs, skip=skip)
+        for shape, kwargs, skip in (
+            ((2, 3, 7), {"size": 15}, _NUMPY),
+            ((2, 3, 7), {"size": 21}, {}),
+            ((2, 3, 3, 7), {"size": (6, 35)}, {}),
+            ((2, 3, 7), {"scale_factor": 2.5, "mode": "linear"}, _NUMPY),
+            ((40, 30, 9, 14), {"scale_factor": 2}, {}),
+            ((2, 3, 9, 7), {"size": (5, 13)}, _NUMPY),
+            ((2, 3, 9, 7), {"size": (4, 16), "mode": "nearest-exact"}, _NUMPY),
+            ((2, 3, 9, 7), {"scale_factor": (1, 3), "mode": "nearest-exact"}, {}),
+            ((40, 30, 9, 14), {"scale_factor": 2, "mode": "bilinear"}, {}),
+            ((2, 3, 9, 7), {"scale_factor": (1, 3), "mode": "bilinear"}, {}),
+            ((2, 3, 9, 7), {"size": (5, 13), "mode": "bilinear", "align_corners": True}, _NUMPY),
+            ((2, 3, 9, 7), {"size": (13, 5), "mode": "bicubic"}, _NUMPY),
+            ((2, 3, 9, 7), {"scale_factor": 2, "mode": "bicubic"}, {}),
+            ((2, 3, 17, 19), {"size": (5, 6), "mode": "bilinear", "antialias": True}, _NUMPY),
+            ((2, 3, 1, 1), {"size": (4, 3), "mode": "bilinear"}, {}),
+            ((2, 3, 4, 5, 6), {"scale_factor": 2, "mode": "trilinear"}, _NUMBA),
+        )
+    ),
+    *(
+        Function(f"pixel_{name}", {"x": shape}, {f"{scale}_factor": r})
+        for name, scale, shape, r in (
+            ("shuffle", "upscale", (2, 8, 3, 5), 2),
+            ("shuffle", "upscale", (18, 2, 3), 3),
+            ("shuffle", "upscale", (5, 40, 37, 41), 2),
+            ("unshuffle", "downscale", (2, 3, 6, 4), 2),
+            ("unshuffle", "downscale", (5, 10, 75, 81), 3),
+        )
+    ),
 ]

@@ -3,11 +3,12 @@
 from xplayers.arrays import add_at, array_namespace, like, put_at, total
 from xplayers.errors import refusal
 
-from .pair import answer_of, wants
+from .pair import accelerable, answer_of, follows_cache, wants
 
 __all__ = ["pad", "pad_backward", "pad_forward"]
 
 
+@accelerable
 def pad_forward(x, pad, mode="constant", value=None):
     """y[i] = x[i - before] inside x; outside, a value (constant), the mirror image without the edge (reflect), the edge
     (replicate) or the other end (circular).
@@ -30,6 +31,7 @@ def pad_forward(x, pad, mode="constant", value=None):
     return y if mode == "circular" else constant_pad(y, less), (pairs, mode)
 
 
+@follows_cache
 def pad_backward(dy, cache, *, wanted=None):
     """dy of the shape of y -> dx of the shape of x: the gradient of `pad_forward`."""
     pairs, mode = cache

@@ -513,6 +513,7 @@ def _to_channels(x, r):
     return xp.reshape(t, (*lead, c * r**2, h // r, w // r))
 
 
+@accelerable
 def pixel_shuffle_forward(x, upscale_factor):
     """y[c, h r + i, w r + j] = x[c r^2 + i r + j, h, w], r = upscale_factor.
 
@@ -524,6 +525,7 @@ def pixel_shuffle_forward(x, upscale_factor):
     return _to_space(x, upscale_factor), (upscale_factor,)
 
 
+@follows_cache
 def pixel_shuffle_backward(dy, cache, *, wanted=None):
     """dy (*, C, H r, W r) -> dx (*, C r^2, H, W): the gradient of `pixel_shuffle_forward`."""
     (r,) = cache
@@ -531,6 +533,7 @@ def pixel_shuffle_backward(dy, cache, *, wanted=None):
     return _to_channels(dy, r) if want_x else None
 
 
+@accelerable
 def pixel_unshuffle_forward(x, downscale_factor):
     """y[c r^2 + i r + j, h, w] = x[c, h r + i, w r + j], r = downscale_factor.
 
@@ -541,6 +544,7 @@ def pixel_unshuffle_forward(x, downscale_factor):
     return _to_channels(x, downscale_factor), (downscale_factor,)
 
 
+@follows_cache
 def pixel_unshuffle_backward(dy, cache, *, wanted=None):
     """dy (*, C r^2, H, W) -> dx (*, C, H r, W r): the gradient of `pixel_unshuffle_forward`."""
     (r,) = cache

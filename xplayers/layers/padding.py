@@ -51,7 +51,7 @@ class _Pad(Layer):
         if self.mode != "constant":
             axes = ("L", "H, W", "D, H, W")[self.n - 1]
             self.expect_rank(x, (self.n + 2, self.n + 1), f"(N, C, {axes}) or (C, {axes})")
-        checked_pairs(self.title, x, self.padding, self.mode, argument="padding")
+        checked_pairs(self, x, self.padding, self.mode, argument="padding")
         y, cache = F.pad_forward(x, self.padding, self.mode, self.value)
         record(tape, self, cache)
         return y

@@ -100,7 +100,7 @@ class _MaxPool(_Pooling):
 
     def expect_fitting(self, x: Array) -> None:
         steps = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        pooling_steps(self.title, x.shape[-self.n :], *steps)
+        pooling_steps(self, x.shape[-self.n :], *steps)
 
 
 class MaxPool1d(_MaxPool):
@@ -157,7 +157,7 @@ class _AvgPool(_Pooling):
 
     def expect_fitting(self, x: Array) -> None:
         steps = (self.kernel_size, self.stride, self.padding, 1, self.ceil_mode)
-        pooling_steps(self.title, x.shape[-self.n :], *steps)
+        pooling_steps(self, x.shape[-self.n :], *steps)
 
 
 class _AvgPoolByDivisor(_AvgPool):
@@ -287,7 +287,7 @@ class _FractionalMaxPool(_Pooling):
         return {name: getattr(self, name) for name in names}
 
     def expect_fitting(self, x: Array) -> None:
-        fractional_sizes(self.title, x.shape[-self.n :], self.kernel_size, self.output_size, self.output_ratio)
+        fractional_sizes(self, x.shape[-self.n :], self.kernel_size, self.output_size, self.output_ratio)
 
     def forward(self, x: Array, *, _random_samples: Array | None = None, tape: Tape | None = None) -> Any:
         self.expect_planes(x)
@@ -346,7 +346,7 @@ class _LPPool(_Pooling):
         return {name: getattr(self, name) for name in ("norm_type", "kernel_size", "stride", "ceil_mode")}
 
     def expect_fitting(self, x: Array) -> None:
-        pooling_steps(self.title, x.shape[-self.n :], self.kernel_size, self.stride, 0, 1, self.ceil_mode)
+        pooling_steps(self, x.shape[-self.n :], self.kernel_size, self.stride, 0, 1, self.ceil_mode)
 
 
 class LPPool1d(_LPPool):
@@ -390,7 +390,7 @@ class _MaxUnpool(_Pooling):
         if is_floating(indices):
             mend = "pass the indices that came with x from max pooling with return_indices=True"
             raise self.refusal("indices", f"dtype {indices.dtype}", "an integer dtype", mend, TypeError)
-        unpooled_sizes(self.title, x, indices, self.n, **self.arguments(), output_size=output_size)
+        unpooled_sizes(self, x, indices, self.n, **self.arguments(), output_size=output_size)
         y, cache = getattr(F, f"{self.pair}_forward")(x, indices, **self.arguments(), output_size=output_size)
         record(tape, self, cache)
         return y

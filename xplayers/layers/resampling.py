@@ -49,7 +49,7 @@ class Upsample(Layer):
     def forward(self, x: Array, *, tape: Tape | None = None) -> Array:
         self.expect_floating(x)
         options = (self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor)
-        interpolated_sizes(self.title, x.shape, *options, False)
+        interpolated_sizes(self, x.shape, *options, False)
         y, cache = F.interpolate_forward(x, *options)
         record(tape, self, cache)
         return y
@@ -97,7 +97,7 @@ class _PixelShuffling(Layer):
 
     def forward(self, x: Array, *, tape: Tape | None = None) -> Array:
         r = getattr(self, self.factor)
-        expect_shuffling(self.title, x.shape, r, self.factor == "upscale_factor")
+        expect_shuffling(self, x.shape, r, self.factor == "upscale_factor")
         y, cache = getattr(F, f"{self.pair}_forward")(x, r)
         record(tape, self, cache)
         return y
@@ -139,7 +139,7 @@ class ChannelShuffle(Layer):
         return f"groups={self.groups}"
 
     def forward(self, x: Array, *, tape: Tape | None = None) -> Array:
-        expect_groups(self.title, x.shape, self.groups)
+        expect_groups(self, x.shape, self.groups)
         y, cache = F.channel_shuffle_forward(x, self.groups)
         record(tape, self, cache)
         return y

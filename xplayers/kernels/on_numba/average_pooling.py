@@ -1,7 +1,8 @@
 """Average pooling in float32, compiled: the rows of a window are added up, then the numbers along the row.
 
 Backwards the gradients of a row of windows are spread along one row, which is added to each row that the windows see.
-Declined: other dtypes, windows that lie in the padding, and adaptive pooling of whole planes, which is one product.
+Declined: other dtypes, windows that lie in the padding, rows shorter than the widest registers, for which NumPy alone
+is quicker, and adaptive pooling of whole planes, which is one product.
 """
 
 import functools
@@ -14,13 +15,14 @@ import numpy as np
 from xplayers.functional import pooling as agnostic
 from xplayers.functional.pair import wants
 
-from ..registry import kernel
+from ..registry import kernel, worth
 from ..threads import in_parts
 from .compiling import compiled
 from .windows import Windows, adaptive_windows, fits, parts, windows_of
 
 __all__: list[str] = []
 
+_NARROW = 16  # numbers of a row: of fewer, NumPy alone is quicker
 _U = np.uintp
 _0 = np.float32(0)
 
@@ -170,7 +172,14 @@ def _register(n: int) -> None:
         given = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         return windows_for(x, *given)[0] is not None
 
-    @kernel("numpy", getattr(agnostic, f"{name}_forward"), _backward, supports, means="numba", rule=rule)
+    @kernel(
+        "numpy",
+        getattr(agnostic, f"{name}_forward"),
+        _backward,
+        supports,
+        means="numba",
+        rule=f"{rule}, which are of {_NARROW} or more",
+    )
     def forward(
         x: Any,
         kernel_size: Any,
@@ -183,7 +192,9 @@ def _register(n: int) -> None:
         """Rows of windows, then along the rows."""
         given = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         windows, counts = windows_for(x, *given)
-        return NotImplemented if windows is None else _averages(x, n, windows, counts)
+        if windows is None or not worth(x.shape[-1], _NARROW):
+            return NotImplemented
+        return _averages(x, n, windows, counts)
 
     adaptive = f"adaptive_avg_pool{n}d"
 

@@ -2,11 +2,13 @@
 
 Every mode is a map of each axis that gathers a few sources, each with its weight, and its gradient is the transposed
 map. Rows are weighed and added as a whole; the order of the two axes is the one that gathers along shorter rows.
+Nearest neighbours by whole factors, constants of their loops, are rows repeated or added up, without a gathering.
 Declined: other dtypes, three axes, mode "area".
 """
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from .compiling import compiled
 
 __all__: list[str] = []
 
+_MOST = 4  # the largest factor that has loops of its own
 _PART = 1 << 15  # numbers that are worth a thread
 _U = np.uintp
 
@@ -79,6 +82,57 @@ def _planes(x, y, rows, row_weights, columns, column_weights, sizes, outputs, fi
                 _along(spare, _U(0), columns, column_weights, y, q + o * wide, wide)
 
 
+@functools.cache
+def _repeating(tall: int, wide: int) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The loops over rows of x, each number of which is a block of tall * wide numbers of y."""
+
+    @compiled
+    def repeat(x, y, width, first, last):
+        row = width * _U(wide)
+        for i in range(first, last):
+            p, q = _U(i) * width, _U(i) * row * _U(tall)
+            for j in range(width):
+                for r in range(wide):
+                    y[q + j * _U(wide) + _U(r)] = x[p + j]
+            for k in range(1, tall):
+                for j in range(row):
+                    y[q + _U(k) * row + j] = y[q + j]
+
+    @compiled
+    def add_up(dy, dx, width, first, last):
+        row = width * _U(wide)
+        for i in range(first, last):
+            p, q = _U(i) * width, _U(i) * row * _U(tall)
+            for j in range(width):
+                s = np.float32(0)
+                for k in range(tall):
+                    for r in range(wide):
+                        s += dy[q + _U(k) * row + j * _U(wide) + _U(r)]
+                dx[p + j] = s
+
+    return repeat, add_up
+
+
+@functools.lru_cache(256)
+def _factor(map: Map, size: int) -> int:
+    """The whole factor by which a map repeats each of `size` inputs, 0 where it does not."""
+    out = len(map.sources[0])
+    f = out // size
+    return f if not map.weights and f <= _MOST and map.sources == (tuple(o // f for o in range(f * size)),) else 0
+
+
+def _repeated(x: Any, factors: tuple, sizes: tuple, back: bool) -> np.ndarray:
+    """x (N, C, *sizes) -> (N, C, *factors * sizes), or with `back` the gradient of that."""
+    tall, wide = (1, *factors)[-2:]
+    outputs = sizes if back else tuple(n * f for n, f in zip(sizes, factors, strict=True))
+    y = np.empty((*x.shape[:2], *outputs), np.float32)
+    flat, width = (np.ascontiguousarray(x, np.float32).reshape(-1), y.reshape(-1)), sizes[-1]
+    rows = min(x.size, y.size) // width
+    loop = _repeating(tall, wide)[back]
+    in_parts(lambda r: loop(*flat, _U(width), r.start, r.stop), runs(rows, max(1, _PART // (width * tall * wide))))
+    return y
+
+
 @functools.lru_cache(256)
 def _arrays(map: Map) -> tuple[np.ndarray, np.ndarray]:
     """Sources and weights of a map, (taps, outputs) in a row each."""
@@ -111,9 +165,13 @@ def _supports(
 
 
 def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    maps, sizes, outputs = cache
+    maps, sizes, outputs, factors = cache
     (want_x,) = wants(wanted, 1)
-    return _mapped(dy, [transposed for _, transposed in maps], outputs, sizes) if want_x else None
+    if not want_x:
+        return None
+    if all(factors):
+        return _repeated(dy, factors, sizes, True)
+    return _mapped(dy, [transposed for _, transposed in maps], outputs, sizes)
 
 
 @kernel("numpy", reference, _backward, _supports, means="numba", rule="float32, one or two axes, not area: by planes")
@@ -133,4 +191,7 @@ def interpolate_forward(
     outputs, factors = interpolated_sizes("interpolate", x.shape, *options)
     parts = zip(x.shape[2:], outputs, factors, strict=True)
     maps = [maps_of(mode, n, out, factor, bool(align_corners), antialias, True) for n, out, factor in parts]
-    return _mapped(x, [forward for forward, _ in maps], x.shape[2:], outputs), (maps, x.shape[2:], outputs)
+    sizes = x.shape[2:]
+    factors = tuple(_factor(forward, n) for (forward, _), n in zip(maps, sizes, strict=True))
+    y = _repeated(x, factors, sizes, False) if all(factors) else _mapped(x, [m for m, _ in maps], sizes, outputs)
+    return y, (maps, sizes, outputs, factors)

@@ -1,10 +1,10 @@
-"""Adaptive pooling with NumPy alone, to few windows a plane: sums of windows as one product, maxima by argmax.
+"""Adaptive pooling with NumPy alone, to few windows a plane: sums of windows as products, maxima of rows.
 
-Which elements a window sees is a column of a matrix of ones and zeros, and BLAS multiplies planes with it at once. As
-0 times an infinity is NaN, what is not finite is left to the agnostic code. Maxima are searched window by window, in
-rows that are copied together. Declined: half precision, more windows than 64 a plane; for averages whole planes, which
-the agnostic code has as a product already, and planes of more elements than a matrix is worth; for maxima windows in
-equal steps.
+Which elements of an axis a window sees is a column of a matrix of ones and zeros, and BLAS multiplies all planes with
+it at once, axis by axis. As 0 times an infinity is NaN, what is not finite is left to the agnostic code. Maxima are
+taken window by window, in rows that stand together, and found again as what equals them. Declined: half precision, more
+windows than 64 a plane; for averages whole planes, which the agnostic code has as a product already, and planes of more
+elements than a matrix is worth; for maxima windows in equal steps.
 """
 
 import functools
@@ -39,44 +39,63 @@ def _is_plain(x: Any, n: int) -> bool:
 # -- averages --
 
 
-def _members(axes: Any, dtype: Any) -> np.ndarray:
-    """(elements, windows) of a plane: 1 where the window sees the element."""
-    tables = []
-    for run, bounds in zip(axes, _bounds(axes), strict=True):
+@functools.lru_cache(64)
+def _members(axes: tuple, dtype: Any) -> tuple[list[np.ndarray], np.ndarray]:
+    """For each axis, the innermost first, (elements, windows) with 1 where the window sees the element, blown up to the
+    windows behind it; and how many elements each window sees, (*outputs)."""
+    tables: list[np.ndarray] = []
+    counts, behind = np.ones((), dtype), 1
+    for run, bounds in zip(reversed(axes), reversed(_bounds(axes)), strict=True):
         table = np.zeros((run.size, len(bounds)), dtype)
         for o, (first, stop) in enumerate(bounds):
             table[first:stop, o] = 1
-        tables.append(table)
-    return functools.reduce(np.kron, tables)
+        tables.append(np.kron(table, np.eye(behind, dtype=dtype)))
+        counts = np.multiply.outer(table.sum(axis=0), counts)
+        behind *= len(bounds)
+    return tables, counts
 
 
 def _avg_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    axes, members, divisor, shape = cache
+    axes, tables, counts, shape = cache
     (want_x,) = wants(wanted, 1)
     if not want_x:
         return None
-    d = dy / divisor
+    d = dy / counts
     if not np.isfinite(d).all():
-        return agnostic.avg_pool2d_backward.reference(dy, (axes, divisor))
-    return (d.reshape(-1, divisor.size) @ members.T).reshape(shape)
+        return agnostic.avg_pool2d_backward.reference(dy, (axes, counts))
+    for table in reversed(tables):
+        d = d.reshape(-1, table.shape[1]) @ table.T
+    return d.reshape(shape)
 
 
 # -- maxima --
+
+
+def _places(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The maximum of each row (P, n) and where it stands: the first of equal ones, or the last NaN."""
+    width, flat = rows.shape[1], rows.reshape(-1)
+    starts = np.arange(0, flat.size, width)
+    value = np.maximum.reduceat(flat, starts)
+    if np.isnan(value).any():  # which equals nothing
+        place, which = rows.argmax(axis=1), np.isnan(value)
+        place[which] = width - 1 - np.isnan(rows[which, ::-1]).argmax(axis=1)
+        return value, place
+    there = np.flatnonzero(flat == np.repeat(value, width))
+    if len(there) != len(rows):
+        row = there // width
+        there = there[np.concatenate([[True], row[1:] != row[:-1]])]
+    return value, there - starts
 
 
 def _search(x: Any, sizes: tuple, boxes: list, y: np.ndarray, at: np.ndarray) -> None:
     """The maximum of each box of planes x (P, *sizes), and where in the plane it stands: y and at (P, boxes)."""
     for o, box in enumerate(boxes):
         seen = x[(slice(None), *(slice(*b) for b in box))]
-        rows = seen.reshape(len(x), -1)
-        place = rows.argmax(axis=1)
-        value = np.take_along_axis(rows, place[:, None], 1)[:, 0]
-        if np.isnan(value).any():  # the last NaN, and not the first
-            which = np.isnan(value)
-            place[which] = rows.shape[1] - 1 - np.isnan(rows[which, ::-1]).argmax(axis=1)
-        inside = np.unravel_index(place, seen.shape[1:])
-        at[:, o] = np.ravel_multi_index([i + b[0] for i, b in zip(inside, box, strict=True)], sizes)
-        y[:, o] = value
+        y[:, o], place = _places(seen.reshape(len(x), -1))
+        if seen.shape != x.shape:
+            inside = np.unravel_index(place, seen.shape[1:])
+            place = np.ravel_multi_index([i + b[0] for i, b in zip(inside, box, strict=True)], sizes)
+        at[:, o] = place
 
 
 def _max_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
@@ -117,29 +136,29 @@ def _register(n: int) -> None:
         "numpy",
         getattr(agnostic, f"{average}_forward"),
         _avg_backward,
-        rule=f"float32 and float64, finite, 2 to {_MOST} windows a plane: a product",
+        rule=f"float32 and float64, finite, 2 to {_MOST} windows a plane: a product an axis",
     )
     def avg_forward(x: Any, output_size: Any) -> Any:
-        """Planes times a matrix of ones."""
+        """Planes times a matrix of ones for each axis."""
         axes = for_average(x, output_size)
         if axes is None:
             return NotImplemented
-        members = _members(axes, x.dtype)
-        counts = np.ascontiguousarray(members.sum(axis=0))
+        tables, counts = _members(axes, x.dtype)
+        y = x
         with np.errstate(all="ignore"):
-            y = x.reshape(-1, len(members)) @ members
+            for table in tables:
+                y = y.reshape(-1, len(table)) @ table
         if not np.isfinite(y).all():
             return NotImplemented
-        y /= counts
-        outputs = tuple(len(run.sources()) for run in axes)
-        return y.reshape(*x.shape[:-n], *outputs), (axes, members, counts.reshape(outputs), x.shape)
+        y = y.reshape(*x.shape[:-n], *counts.shape)
+        return y / counts, (axes, tables, counts, x.shape)
 
     @kernel(
         "numpy",
         getattr(agnostic, f"{maximum}_forward"),
         _max_backward,
         lambda x, output_size, return_indices=False: for_maximum(x, output_size) is not None,
-        rule=f"float32 and float64, whole planes and up to {_MOST} unequal windows a plane: an argmax of each",
+        rule=f"float32 and float64, whole planes and up to {_MOST} unequal windows a plane, row by row",
     )
     def max_forward(x: Any, output_size: Any, return_indices: bool = False) -> Any:
         """Window by window, the planes' rows together."""
