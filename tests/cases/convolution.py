@@ -261,6 +261,10 @@ TWINS = [
     _conv(2, (33, 5, 20, 20), (5, 1, 7, 7), (5,), padding=3, groups=5),
     _conv(2, (9, 40, 30, 31), (40, 1, 3, 3), (40,), padding=1, groups=40),
     _conv(2, (1, 4, 3, 5), (4, 1, 3, 5), (4,), groups=4),
+    # in vectors of channels
+    _conv(2, (3, 32, 7, 7), (32, 1, 3, 3), (32,), padding=1, groups=32),
+    _conv(2, (9, 48, 27, 14), (48, 1, 3, 5), padding=(1, 0), stride=(2, 1), dilation=(2, 1), groups=48),
+    _conv(1, (2, 16, 19), (16, 1, 4), (16,), padding=2, stride=3, groups=16),
     _conv(1, (3, 4, 11), (8, 1, 7), (8,), padding=4, stride=3, groups=4),
     *(
         replace(row, skip={"numpy": "left to the agnostic code, which is quicker"})

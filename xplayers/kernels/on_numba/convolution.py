@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from xplayers.functional.pooling import n_tuple
+
 from .. import convolutions, planes, winograd
 from ..registry import worth
 from .columns import MAPS as COLUMNS
-from .direct import Sums
+from .depthwise import Sums, pays
 from .planes import LOOPS
 from .winograd import MAPS as WINOGRAD
 
@@ -17,7 +19,7 @@ _PIXELS = 196
 
 def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
     given = x, weight, bias, stride, padding, dilation, groups
-    if planes.supports(*given) and _is_of_few(x, weight, groups):
+    if planes.supports(*given) and _is_of_few(x, weight, groups) and not _in_lanes(x, weight, stride, groups):
         way, answer = planes.conv_backward, planes.conv(LOOPS, *given)
     elif weight.ndim == x.ndim == 4 and worth(min(weight.shape[:2]), _CHANNELS) and worth(x[0, 0].size, _PIXELS):
         way, answer = winograd.twin_backward, winograd.twin(WINOGRAD, *given)
@@ -31,7 +33,14 @@ def _is_of_few(x: Any, weight: Any, groups: int) -> bool:
     return weight.shape[1] <= 3 and weight.shape[0] <= 32 * groups and (groups > 1 or x[0, 0].size > 144)
 
 
-_RULE = """float32: up to 3 channels a group, to at most 32, in one or two dimensions plane by plane,
-3x3 of stride 1 from 64 channels and 14x14 pixels by Winograd F(2x2, 3x3), kernels of 1 by columns, all others
-directly in tiles"""
+def _in_lanes(x: Any, weight: Any, stride: Any, groups: int) -> bool:
+    """Whether vectors of channels are quicker, going by the size that y has with padding."""
+    n = x.ndim - 2
+    steps = n_tuple(f"conv{n}d", "stride", stride, n, 1)
+    return pays(weight.shape, groups, [size // s for size, s in zip(x.shape[2:], steps, strict=True)])
+
+
+_RULE = """float32: depthwise ones of small planes in vectors of channels, others of up to 3 channels a group, to at
+most 32, in one or two dimensions plane by plane, 3x3 of stride 1 from 64 channels and 14x14 pixels by Winograd
+F(2x2, 3x3), kernels of 1 by columns, all others directly in tiles"""
 convolutions.register("numba", Sums(COLUMNS), _RULE.replace("\n", " "), _special)

@@ -21,7 +21,7 @@ from .compiling import compiled
 from .lay import Lay, Side, Table, lay_of, vectors
 from .tiles import LANES
 
-__all__ = ["Sums"]
+__all__ = ["Sums", "flat", "is_finite", "pack", "unpack", "zeros"]
 
 _U: Any = np.uintp
 _IN, _OUT = _U(tiles.IN), _U(tiles.OUT)
@@ -42,7 +42,7 @@ class Sums(columns.Sums):
         windows = windows_of(x.shape[2:], weight.shape[2:], stride, pairs, dilation)
         o, c = weight.shape[0] // groups, weight.shape[1]
         lay = _lay(x.shape[0], o, c, windows) if _pays(x.shape[0], o, windows) else None
-        if lay is None or not _is_finite(weight):
+        if lay is None or not is_finite(weight):
             return super().correlate(x, weight, bias, stride, pairs, dilation, groups)
         y = np.empty((x.shape[0], weight.shape[0], *windows.counts[3 - len(stride) :]), np.float32)
         _weigh(
@@ -64,7 +64,7 @@ class Sums(columns.Sums):
         windows = windows_of(sizes, weight.shape[2:], stride, pairs, dilation)
         o, c = weight.shape[0] // groups, weight.shape[1]
         lay = _lay(dy.shape[0], o, c, windows) if _pays(dy.shape[0], c, windows) else None
-        if lay is None or not _is_finite(weight):
+        if lay is None or not is_finite(weight):
             return super().scatter(dy, weight, bias, sizes, stride, pairs, dilation, groups)
         dx = np.empty((dy.shape[0], c * groups, *sizes), np.float32)
         _weigh(
@@ -89,7 +89,7 @@ class Sums(columns.Sums):
         if lay is not None:
             dw = np.empty(shape, np.float32)
             how = x.shape[0], groups, c, o, windows.taps, lay.n
-            given = _flat(x), _flat(dy), dw.reshape(-1), how, lay.x[:5], lay.y[:5], lay.x.columns, lay.y.columns
+            given = flat(x), flat(dy), dw.reshape(-1), how, lay.x[:5], lay.y[:5], lay.x.columns, lay.y.columns
             tables = lay.forward.target, *lay.pairs
             _each(
                 lambda group, some: _slope(*given, *tables, (group.start, group.stop, some.start, some.stop)),
@@ -98,7 +98,7 @@ class Sums(columns.Sums):
                 tiles.OUT,
                 dy.size * c * windows.taps,
             )
-            if _is_finite(dw):
+            if is_finite(dw):
                 return dw
         return super().weight_gradient(x, dy, shape, stride, pairs, dilation, groups)
 
@@ -118,11 +118,12 @@ def _lay(n: int, o: int, c: int, windows: Windows) -> Lay | None:
     return lay_of(windows, together) if vectors(windows, together) * windows.taps <= _ENTRIES else None
 
 
-def _flat(x: np.ndarray) -> np.ndarray:
+def flat(x: np.ndarray) -> np.ndarray:
+    """One axis, in C's order."""
     return np.ascontiguousarray(x).reshape(-1)
 
 
-def _is_finite(x: np.ndarray) -> bool:
+def is_finite(x: np.ndarray) -> bool:
     """Whether no number is NaN or infinite; False as well where the sum of all is beyond the floats."""
     with np.errstate(all="ignore"):
         return bool(np.isfinite(x.sum()))
@@ -157,7 +158,7 @@ def _weigh(
     bias = np.zeros(y.shape[1], np.float32) if bias is None else np.ascontiguousarray(bias)
     taps = w.size // (groups * -(-out // width) * width * into)
     how = groups, into, out, taps, n, width, max(1, _DEPTH // taps)
-    given = _flat(x), w, bias, y.reshape(-1), how, side_x[:5], side_y[:5], side_x.columns, side_y.columns, *table
+    given = flat(x), w, bias, y.reshape(-1), how, side_x[:5], side_y[:5], side_x.columns, side_y.columns, *table
 
     def work(images: slice, group: slice, some: slice) -> None:
         _sum(*given, (images.start, images.stop, group.start, group.stop, some.start, some.stop))
@@ -179,11 +180,11 @@ def _packed(weight: np.ndarray, groups: int, out: int, into: int, steps: tuple[i
     width = 16 if out > 8 else 8 if out > 4 else 4
     blocks = -(-out // width)
     packed = (np.empty if out % width == 0 else np.zeros)(groups * blocks * taps * into * width, np.float32)
-    flat = _flat(weight)
+    given = flat(weight)
     all_blocks = groups * blocks
     each = -(-all_blocks // _PARTS) if weight.size > _NUMBERS else all_blocks
     in_parts(
-        lambda part: _pack_weight(flat, packed, part.start, part.stop, out, into, taps, width, *steps),
+        lambda part: _pack_weight(given, packed, part.start, part.stop, out, into, taps, width, *steps),
         runs(all_blocks, each),
     )
     return packed, width
@@ -204,7 +205,7 @@ def _pack_weight(w, packed, first, last, out, into, taps, width, step_out, step_
 
 
 @compiled
-def _zeros(n):
+def zeros(n):
     """That many, from an address on that a vector has."""
     held = np.zeros(n + _U(LANES), np.float32)
     skip = _U(LANES) - _U(held.ctypes.data) // _U(4) % _U(LANES)
@@ -212,7 +213,7 @@ def _zeros(n):
 
 
 @compiled
-def _pack(x, image, count, channels, first, some, side, places, n, to):
+def pack(x, image, count, channels, first, some, side, places, n, to):
     """Channels first ... first + some of `count` images, side by side."""
     rows, width, row, step, together = _U(side[0]), _U(side[1]), _U(side[2]), _U(side[3]), side[4]
     apart = _U(channels) * rows * width
@@ -239,7 +240,8 @@ def _pack(x, image, count, channels, first, some, side, places, n, to):
 
 
 @compiled
-def _unpack(of, side, places, n, y, image, count, channels, first, some, bias):
+def unpack(of, side, places, n, y, image, count, channels, first, some, bias):
+    """To channels first ... first + some of `count` images, plus their bias."""
     rows, width, row, step, together = _U(side[0]), _U(side[1]), _U(side[2]), _U(side[3]), side[4]
     apart = _U(channels) * rows * width
     for c in range(_U(some)):
@@ -271,12 +273,12 @@ def _sum(x, w, bias, y, how, side_x, side_y, places_x, places_y, target, first, 
     image, end, group, last_group, low, high = part
     blocks = _U((out + width - 1) // width)
     step_x, step_y, wide = _U(side_x[3]), _U(side_y[3]), _U(width)
-    src = _zeros(_U(into) * step_x + _U(64))
-    sums = _zeros(_U((high - low + width - 1) // width) * wide * step_y + _U(64))
+    src = zeros(_U(into) * step_x + _U(64))
+    sums = zeros(_U((high - low + width - 1) // width) * wide * step_y + _U(64))
     for i in range(image, end, n):
         count = min(n, end - i)
         for g in range(group, last_group):
-            _pack(x, i, count, groups * into, g * into, into, side_x, places_x, n, src)
+            pack(x, i, count, groups * into, g * into, into, side_x, places_x, n, src)
             for near in range(_U(0), _U(target.size), _NEAR):
                 for c in range(_U(0), _U(into), _U(depth)):
                     some = min(_U(depth), _U(into) - c)
@@ -302,7 +304,7 @@ def _sum(x, w, bias, y, how, side_x, side_y, places_x, places_y, target, first, 
                                 step_y,
                                 c > _U(0),
                             )
-            _unpack(sums, side_y, places_y, n, y, i, count, groups * out, g * out + low, high - low, bias)
+            unpack(sums, side_y, places_y, n, y, i, count, groups * out, g * out + low, high - low, bias)
 
 
 @compiled
@@ -311,9 +313,9 @@ def _slope(x, dy, dw, how, side_x, side_y, places_x, places_y, target, first, pl
     group, last_group, low, high = part
     step_x, step_y = _U(side_x[3]), _U(side_y[3])
     across, down = (_U(channels) + _IN - _U(1)) // _IN, (_U(high - low) + _OUT - _U(1)) // _OUT
-    src, rows = _zeros(across * _IN * step_x + _U(64)), _zeros(_U(high - low) * step_y + _U(64))
+    src, rows = zeros(across * _IN * step_x + _U(64)), zeros(_U(high - low) * step_y + _U(64))
     vectors = _U(target.size * LANES)
-    slope = _zeros(down * _OUT * vectors)  # of 8 outputs each: their first vectors, their second ones, ...
+    slope = zeros(down * _OUT * vectors)  # of 8 outputs each: their first vectors, their second ones, ...
     sums = np.empty(down * across * _U(taps) * _U(32), np.float32)
     count_runs = (first.size - 1) // taps
     for g in range(group, last_group):
@@ -323,8 +325,8 @@ def _slope(x, dy, dw, how, side_x, side_y, places_x, places_y, target, first, pl
             if count < n:
                 rows[:] = 0
                 src[:] = 0
-            _pack(x, i, count, groups * channels, g * channels, channels, side_x, places_x, n, src)
-            _pack(dy, i, count, groups * out, g * out + low, high - low, side_y, places_y, n, rows)
+            pack(x, i, count, groups * channels, g * channels, channels, side_x, places_x, n, src)
+            pack(dy, i, count, groups * out, g * out + low, high - low, side_y, places_y, n, rows)
             for o in range(_U(high - low)):
                 to = o // _OUT * _OUT * vectors + o % _OUT * _U(LANES)
                 for v in range(_U(target.size)):

@@ -15,6 +15,8 @@ from .compiling import intrinsic
 __all__ = [
     "LANES",
     "dots",
+    "lane_dots",
+    "lanes",
     "part_4",
     "part_8",
     "part_16",
@@ -174,6 +176,46 @@ def dots(context, x, at_x, apart_x, d, at_d, place_x, place_d, first, last, out,
         return context.get_dummy_value()
 
     given = (_FLOATS, _WHOLE, _WHOLE, _FLOATS, _WHOLE, _PLACES, _PLACES, _WHOLE, _WHOLE, _FLOATS, _WHOLE)
+    return types.void(*given), generate
+
+
+@intrinsic
+def lanes(context, src, first, last, tap, place, w, base, wide, bias, shift, out, target):
+    """out[target + j] is bias[shift + j] and the sum over i in first ... last of w[base + tap[i] * wide + j]
+    src[place[i] + j], for j below 16: of 16 channels, each with a weight of its own."""
+
+    def generate(context, builder, signature, args):
+        write = _Writer(context, builder, signature)
+        src, tap, place, w, bias, out = (write.data(i, args[i]) for i in (0, 3, 4, 5, 8, 10))
+        first, last, base, wide, shift, target = (args[i] for i in (1, 2, 6, 7, 9, 11))
+        total = cgutils.alloca_once(builder, _VECTOR)
+        builder.store(write.load(bias, shift), total)
+        with cgutils.for_range_slice(builder, first, last, first.type(1), inc=True) as (i, _):
+            weight = write.load(w, builder.add(base, builder.mul(write.entry(tap, i), wide)))
+            write.more(total, weight, write.load(src, write.entry(place, i)))
+        write.store(builder.load(total), out, target)
+        return context.get_dummy_value()
+
+    given = (_FLOATS, _WHOLE, _WHOLE, _PLACES, _PLACES, _FLOATS, _WHOLE, _WHOLE, _FLOATS, _WHOLE, _FLOATS, _WHOLE)
+    return types.void(*given), generate
+
+
+@intrinsic
+def lane_dots(context, src, first, last, tap, place, d, at, out, base, wide):
+    """out[base + tap[i] * wide + j] gets more by d[at + j] src[place[i] + j], for i in first ... last, j below 16."""
+
+    def generate(context, builder, signature, args):
+        write = _Writer(context, builder, signature)
+        src, tap, place, d, out = (write.data(i, args[i]) for i in (0, 3, 4, 5, 7))
+        first, last, at, base, wide = (args[i] for i in (1, 2, 6, 8, 9))
+        slope = write.load(d, at)
+        with cgutils.for_range_slice(builder, first, last, first.type(1), inc=True) as (i, _):
+            target = builder.add(base, builder.mul(write.entry(tap, i), wide))
+            product = builder.fmul(slope, write.load(src, write.entry(place, i)), flags=("contract",))
+            write.store(builder.fadd(write.load(out, target), product, flags=("contract",)), out, target)
+        return context.get_dummy_value()
+
+    given = (_FLOATS, _WHOLE, _WHOLE, _PLACES, _PLACES, _FLOATS, _WHOLE, _FLOATS, _WHOLE, _WHOLE)
     return types.void(*given), generate
 
 
