@@ -261,6 +261,10 @@ TWINS = [
     _conv(2, (33, 5, 20, 20), (5, 1, 7, 7), (5,), padding=3, groups=5),
     _conv(2, (9, 40, 30, 31), (40, 1, 3, 3), (40,), padding=1, groups=40),
     _conv(2, (1, 4, 3, 5), (4, 1, 3, 5), (4,), groups=4),
+    # in vectors of channels
+    _conv(2, (3, 32, 7, 7), (32, 1, 3, 3), (32,), padding=1, groups=32),
+    _conv(2, (9, 48, 27, 14), (48, 1, 3, 5), padding=(1, 0), stride=(2, 1), dilation=(2, 1), groups=48),
+    _conv(1, (2, 16, 19), (16, 1, 4), (16,), padding=2, stride=3, groups=16),
     _conv(1, (3, 4, 11), (8, 1, 7), (8,), padding=4, stride=3, groups=4),
     *(
         replace(row, skip={"numpy": "left to the agnostic code, which is quicker"})
@@ -287,6 +291,14 @@ TWINS = [
             _conv(2, (3, 20, 40, 41), (6, 20, 5, 4), (6,), padding=(2, 1), stride=(2, 3), dilation=(1, 2)),
             _conv(2, (3, 17, 5, 5), (4, 17, 1, 1), (4,)),
             _conv(2, (3, 17, 6, 5), (4, 17, 1, 1), (4,), stride=3),
+            # images side by side: 16 and the rest, over channels in several sums, in groups, by phases, and on threads
+            _conv(2, (35, 20, 4, 4), (33, 20, 3, 3), (33,), padding=1),
+            _conv(2, (40, 40, 9, 10), (48, 40, 3, 3), (48,), padding=1),
+            _conv(2, (17, 6, 14, 13), (16, 6, 5, 5), (16,), padding=(1, 0)),
+            _conv(2, (5, 70, 9, 11), (24, 70, 3, 3), padding=1, stride=2),
+            _conv(2, (9, 64, 14, 14), (72, 16, 3, 3), (72,), padding=1, groups=4),
+            _conv(2, (20, 5, 2, 2), (7, 5, 3, 3), (7,), padding=1, stride=2),
+            Function("conv_transpose2d", {"x": (18, 40, 4, 4), "weight": (40, 9, 4, 4)}, {"stride": 2, "padding": 1}),
             Function("conv3d", {"x": (2, 3, 5, 6, 7), "weight": (4, 3, 2, 3, 2), "bias": (4,)}, {"stride": (1, 2, 2)}),
             Function("conv3d", {"x": (1, 24, 12, 30, 30), "weight": (8, 24, 3, 3, 3)}, {"padding": 1}),
             Function(

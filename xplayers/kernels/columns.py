@@ -20,7 +20,7 @@ from xplayers.arrays import window_counts
 
 from .threads import products_in_parts, runs
 
-__all__ = ["Sums", "Windows"]
+__all__ = ["Sums", "Windows", "windows_of"]
 
 _NUMBERS = 1 << 19  # of columns in a block, 2 MB: a core's share of the cache
 _AT_LEAST = 1 << 17  # in a block of several images: narrow products are slow, and so is Python between small ones
@@ -59,7 +59,7 @@ class _Block(NamedTuple):
     rows: slice
 
 
-def _windows(sizes: Any, kernel: Any, stride: Any, pairs: Any, dilation: Any) -> Windows:
+def windows_of(sizes: Any, kernel: Any, stride: Any, pairs: Any, dilation: Any) -> Windows:
     padded = tuple(n + a + b for n, (a, b) in zip(sizes, pairs, strict=True))
     counts = window_counts(padded, tuple(kernel), stride, dilation)
     three: Callable[[Any, int], Any] = lambda t, fill: (*(fill,) * (3 - len(t)), *t)  # noqa: E731
@@ -94,7 +94,7 @@ class Sums:
         self, x: Any, weight: Any, bias: Any, stride: Any, pairs: Any, dilation: Any, groups: int
     ) -> np.ndarray:
         """x (N, C, *sizes), weight (O, C / groups, *kernel), bias (O,) or None -> y (N, O, *counts)."""
-        windows = _windows(x.shape[2:], weight.shape[2:], stride, pairs, dilation)
+        windows = windows_of(x.shape[2:], weight.shape[2:], stride, pairs, dilation)
         n, o = x.shape[0], weight.shape[0]
         x, w = _images(x, windows), weight.reshape(groups, o // groups, -1)  # (groups, O', C' * taps)
         counts = windows.counts[3 - len(stride) :]
@@ -124,7 +124,7 @@ class Sums:
         self, dy: Any, weight: Any, bias: Any, sizes: Any, stride: Any, pairs: Any, dilation: Any, groups: int
     ) -> np.ndarray:
         """dy (N, O, *counts), weight (O, C / groups, *kernel), bias (C,) or None -> dx (N, C, *sizes)."""
-        windows = _windows(sizes, weight.shape[2:], stride, pairs, dilation)
+        windows = windows_of(sizes, weight.shape[2:], stride, pairs, dilation)
         n, o, c = dy.shape[0], weight.shape[0], weight.shape[1] * groups
         w = weight.reshape(groups, o // groups, -1).transpose(0, 2, 1)  # (groups, C' * taps, O')
         d = np.ascontiguousarray(dy).reshape(n, groups, o // groups, -1)
@@ -150,7 +150,7 @@ class Sums:
         self, x: Any, dy: Any, shape: Any, stride: Any, pairs: Any, dilation: Any, groups: int
     ) -> np.ndarray:
         """x (N, C, *sizes), dy (N, O, *counts) -> dweight of shape (O, C / groups, *kernel)."""
-        windows = _windows(x.shape[2:], shape[2:], stride, pairs, dilation)
+        windows = windows_of(x.shape[2:], shape[2:], stride, pairs, dilation)
         n, o = x.shape[0], shape[0]
         x, d = _images(x, windows), np.ascontiguousarray(dy).reshape(n, groups, o // groups, -1)
         parts = _blocks(n, x.shape[1] * windows.taps, windows)

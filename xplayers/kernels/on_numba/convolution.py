@@ -1,24 +1,28 @@
-"""Convolutions compiled, in float32: of few channels plane by plane, by Winograd's F(2x2, 3x3) or by columns."""
+"""Convolutions compiled, in float32: plane by plane, by Winograd's F(2x2, 3x3), directly in tiles, or by columns."""
 
 from typing import Any
 
-from .. import columns, convolutions, planes, winograd
+from xplayers.functional.pooling import n_tuple
+
+from .. import convolutions, planes, winograd
 from ..registry import worth
 from ..winograd_four import maps_for
 from .columns import MAPS as COLUMNS
+from .depthwise import Sums, pays
 from .planes import LOOPS
 from .winograd import MAPS as WINOGRAD
 
 __all__: list[str] = []
 
-_CHANNELS = 16  # from here on Winograd's products take more time than its maps
+_CHANNELS = 64  # from here on, and for planes of this size, Winograd's products take less time than direct sums
+_PIXELS = 196
 
 
 def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
     given = x, weight, bias, stride, padding, dilation, groups
-    if planes.supports(*given) and _is_of_few(x, weight, groups):
+    if planes.supports(*given) and _is_of_few(x, weight, groups) and not _in_lanes(x, weight, stride, groups):
         way, answer = planes.conv_backward, planes.conv(LOOPS, *given)
-    elif weight.ndim == x.ndim == 4 and worth(min(weight.shape[:2]), _CHANNELS):
+    elif weight.ndim == x.ndim == 4 and worth(min(weight.shape[:2]), _CHANNELS) and worth(x[0, 0].size, _PIXELS):
         way, answer = winograd.twin_backward, winograd.twin(maps_for(weight, WINOGRAD), *given)
     else:
         return NotImplemented
@@ -26,11 +30,18 @@ def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation
 
 
 def _is_of_few(x: Any, weight: Any, groups: int) -> bool:
-    """Whether columns would take more time than the products that they are for."""
-    return weight.shape[1] <= 16 and weight.shape[0] <= 32 * groups and (groups > 1 or x[0, 0].size > 36)
+    """Whether tiles of outputs would be mostly empty, or made of few products."""
+    return weight.shape[1] <= 3 and weight.shape[0] <= 32 * groups and (groups > 1 or x[0, 0].size > 144)
 
 
-_RULE = """float32: up to 16 channels a group, to at most 32, in one or two dimensions plane by plane,
-3x3 of stride 1 from 16 channels by Winograd F(2x2, 3x3) (with precision="fast" from 64 by F(4x4, 3x3)), all others
-by columns"""
-convolutions.register("numba", columns.Sums(COLUMNS), _RULE.replace("\n", " "), _special)
+def _in_lanes(x: Any, weight: Any, stride: Any, groups: int) -> bool:
+    """Whether vectors of channels are quicker, going by the size that y has with padding."""
+    n = x.ndim - 2
+    steps = n_tuple(f"conv{n}d", "stride", stride, n, 1)
+    return pays(weight.shape, groups, [size // s for size, s in zip(x.shape[2:], steps, strict=True)])
+
+
+_RULE = """float32: depthwise ones of small planes in vectors of channels, others of up to 3 channels a group, to at
+most 32, in one or two dimensions plane by plane, 3x3 of stride 1 from 64 channels and 14x14 pixels by Winograd
+F(2x2, 3x3), with precision="fast" by F(4x4, 3x3), kernels of 1 by columns, all others directly in tiles"""
+convolutions.register("numba", Sums(COLUMNS), _RULE.replace("\n", " "), _special)
