@@ -1,7 +1,5 @@
 """Rows for convolution, transposed convolution, unfold and fold."""
 
-from dataclasses import replace
-
 import numpy as np
 
 import xplayers as xpl
@@ -266,55 +264,44 @@ TWINS = [
     _conv(2, (9, 48, 27, 14), (48, 1, 3, 5), padding=(1, 0), stride=(2, 1), dilation=(2, 1), groups=48),
     _conv(1, (2, 16, 19), (16, 1, 4), (16,), padding=2, stride=3, groups=16),
     _conv(1, (3, 4, 11), (8, 1, 7), (8,), padding=4, stride=3, groups=4),
-    *(
-        replace(row, skip={"numpy": "left to the agnostic code, which is quicker"})
-        for row in (
-            _conv(2, (3, 6, 11, 8), (9, 2, 4, 3), (9,), padding=2, stride=(2, 3), groups=3),
-            _conv(2, (9, 1, 28, 28), (8, 1, 5, 5), (8,)),
-            _conv(1, (3, 4, 40), (8, 4, 3), (8,), padding=1, dilation=2),
-            Function(
-                "conv2d", {"x": (3, 4, 9, 10), "weight": (6, 2, 5, 3), "bias": (6,)}, {"groups": 2, "stride": (2, 1)}
-            ),
-            Function("conv2d", {"x": (5, 6, 7, 8), "weight": (4, 6, 1, 1), "bias": (4,)}),
-            Function("conv2d", {"x": (2, 6, 7, 8), "weight": (4, 3, 1, 1)}, {"stride": 2, "groups": 2, "padding": 1}),
-            Function("conv2d", {"x": (6, 11, 12), "weight": (4, 6, 4, 3)}, {"dilation": (2, 1), "padding": "same"}),
-            Function("conv2d", {"x": (1, 24, 150, 150), "weight": (8, 24, 5, 5)}, {"padding": 2}),
-            Function("conv2d", {"x": (64, 3, 6, 6), "weight": (7, 3, 2, 2)}, {"stride": 3}),
-            Function(
-                "conv1d", {"x": (3, 4, 20), "weight": (6, 2, 5), "bias": (6,)}, {"groups": 2, "stride": 3, "padding": 2}
-            ),
-            Function("conv1d", {"x": (4, 33), "weight": (6, 4, 3)}, {"dilation": 4}),
-            _conv(1, (30, 17, 11), (8, 17, 7), (8,), padding=4, stride=3),
-            _conv(1, (3, 17, 1100), (8, 17, 70), (8,), padding=4),
-            _conv(2, (4, 20, 6, 6), (18, 20, 3, 2), (18,), stride=2, padding=1),
-            _conv(2, (7, 34, 9, 7), (70, 17, 3, 3), (70,), padding=1, groups=2),
-            _conv(2, (3, 20, 40, 41), (6, 20, 5, 4), (6,), padding=(2, 1), stride=(2, 3), dilation=(1, 2)),
-            _conv(2, (3, 17, 5, 5), (4, 17, 1, 1), (4,)),
-            _conv(2, (3, 17, 6, 5), (4, 17, 1, 1), (4,), stride=3),
-            # images side by side: 16 and the rest, over channels in several sums, in groups, by phases, and on threads
-            _conv(2, (35, 20, 4, 4), (33, 20, 3, 3), (33,), padding=1),
-            _conv(2, (40, 40, 9, 10), (48, 40, 3, 3), (48,), padding=1),
-            _conv(2, (17, 6, 14, 13), (16, 6, 5, 5), (16,), padding=(1, 0)),
-            _conv(2, (5, 70, 9, 11), (24, 70, 3, 3), padding=1, stride=2),
-            _conv(2, (9, 64, 14, 14), (72, 16, 3, 3), (72,), padding=1, groups=4),
-            _conv(2, (20, 5, 2, 2), (7, 5, 3, 3), (7,), padding=1, stride=2),
-            Function("conv_transpose2d", {"x": (18, 40, 4, 4), "weight": (40, 9, 4, 4)}, {"stride": 2, "padding": 1}),
-            Function("conv3d", {"x": (2, 3, 5, 6, 7), "weight": (4, 3, 2, 3, 2), "bias": (4,)}, {"stride": (1, 2, 2)}),
-            Function("conv3d", {"x": (1, 24, 12, 30, 30), "weight": (8, 24, 3, 3, 3)}, {"padding": 1}),
-            Function(
-                "conv_transpose2d",
-                {"x": (3, 6, 5, 7), "weight": (6, 2, 4, 3), "bias": (4,)},
-                {"stride": (2, 3), "padding": 1, "output_padding": (1, 0), "groups": 2},
-            ),
-            Function("conv_transpose2d", {"x": (2, 16, 60, 60), "weight": (16, 9, 6, 6)}, {"stride": 2, "dilation": 2}),
-            Function(
-                "conv_transpose1d", {"x": (4, 6, 9), "weight": (6, 5, 8), "bias": (5,)}, {"stride": 4, "padding": 2}
-            ),
-            Function(
-                "conv_transpose3d",
-                {"x": (2, 3, 4, 3, 5), "weight": (3, 4, 2, 3, 2)},
-                {"stride": 2, "padding": (0, 1, 0)},
-            ),
-        )
+    # images side by side: 16 and the rest, over channels in several sums, in groups, by phases, and on threads
+    _conv(2, (35, 20, 4, 4), (33, 20, 3, 3), (33,), padding=1),
+    _conv(2, (40, 40, 9, 10), (48, 40, 3, 3), (48,), padding=1),
+    _conv(2, (17, 6, 14, 13), (16, 6, 5, 5), (16,), padding=(1, 0)),
+    _conv(2, (5, 70, 9, 11), (24, 70, 3, 3), padding=1, stride=2),
+    _conv(2, (9, 64, 14, 14), (72, 16, 3, 3), (72,), padding=1, groups=4),
+    _conv(2, (20, 5, 2, 2), (7, 5, 3, 3), (7,), padding=1, stride=2),
+    Function("conv_transpose2d", {"x": (18, 40, 4, 4), "weight": (40, 9, 4, 4)}, {"stride": 2, "padding": 1}),
+    _conv(2, (3, 6, 11, 8), (9, 2, 4, 3), (9,), padding=2, stride=(2, 3), groups=3),
+    _conv(2, (9, 1, 28, 28), (8, 1, 5, 5), (8,)),
+    _conv(1, (3, 4, 40), (8, 4, 3), (8,), padding=1, dilation=2),
+    Function("conv2d", {"x": (3, 4, 9, 10), "weight": (6, 2, 5, 3), "bias": (6,)}, {"groups": 2, "stride": (2, 1)}),
+    Function("conv2d", {"x": (5, 6, 7, 8), "weight": (4, 6, 1, 1), "bias": (4,)}),
+    Function("conv2d", {"x": (2, 6, 7, 8), "weight": (4, 3, 1, 1)}, {"stride": 2, "groups": 2, "padding": 1}),
+    Function("conv2d", {"x": (6, 11, 12), "weight": (4, 6, 4, 3)}, {"dilation": (2, 1), "padding": "same"}),
+    Function("conv2d", {"x": (1, 24, 150, 150), "weight": (8, 24, 5, 5)}, {"padding": 2}),
+    Function("conv2d", {"x": (64, 3, 6, 6), "weight": (7, 3, 2, 2)}, {"stride": 3}),
+    Function("conv1d", {"x": (3, 4, 20), "weight": (6, 2, 5), "bias": (6,)}, {"groups": 2, "stride": 3, "padding": 2}),
+    Function("conv1d", {"x": (4, 33), "weight": (6, 4, 3)}, {"dilation": 4}),
+    _conv(1, (30, 17, 11), (8, 17, 7), (8,), padding=4, stride=3),
+    _conv(1, (3, 17, 1100), (8, 17, 70), (8,), padding=4),
+    _conv(2, (4, 20, 6, 6), (18, 20, 3, 2), (18,), stride=2, padding=1),
+    _conv(2, (7, 34, 9, 7), (70, 17, 3, 3), (70,), padding=1, groups=2),
+    _conv(2, (3, 20, 40, 41), (6, 20, 5, 4), (6,), padding=(2, 1), stride=(2, 3), dilation=(1, 2)),
+    _conv(2, (3, 17, 5, 5), (4, 17, 1, 1), (4,)),
+    _conv(2, (3, 17, 6, 5), (4, 17, 1, 1), (4,), stride=3),
+    Function("conv3d", {"x": (2, 3, 5, 6, 7), "weight": (4, 3, 2, 3, 2), "bias": (4,)}, {"stride": (1, 2, 2)}),
+    Function("conv3d", {"x": (1, 24, 12, 30, 30), "weight": (8, 24, 3, 3, 3)}, {"padding": 1}),
+    Function(
+        "conv_transpose2d",
+        {"x": (3, 6, 5, 7), "weight": (6, 2, 4, 3), "bias": (4,)},
+        {"stride": (2, 3), "padding": 1, "output_padding": (1, 0), "groups": 2},
+    ),
+    Function("conv_transpose2d", {"x": (2, 16, 60, 60), "weight": (16, 9, 6, 6)}, {"stride": 2, "dilation": 2}),
+    Function("conv_transpose1d", {"x": (4, 6, 9), "weight": (6, 5, 8), "bias": (5,)}, {"stride": 4, "padding": 2}),
+    Function(
+        "conv_transpose3d",
+        {"x": (2, 3, 4, 3, 5), "weight": (3, 4, 2, 3, 2)},
+        {"stride": 2, "padding": (0, 1, 0)},
     ),
 ]

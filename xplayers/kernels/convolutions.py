@@ -9,7 +9,6 @@ import numpy as np
 
 from xplayers.functional import convolution as agnostic
 
-from .columns import Sums
 from .registry import kernel
 
 __all__ = ["register"]
@@ -28,8 +27,9 @@ def supports(x: Any, weight: Any, bias: Any = None, *rest: Any, **named: Any) ->
     )
 
 
-def register(means: str, sums: Sums, rule: str, special: Special | None = None) -> None:
-    """Makes the six twins of a means. `special` is asked first for a convolution; its backward leads its cache."""
+def register(means: str, sums: Any, rule: str, special: Special | None = None) -> None:
+    """Makes the six twins of a means, by three sums as in functional/convolution.py. `special` is asked first for a
+    convolution; its backward leads its cache."""
     ways = (
         ("conv", agnostic.conv_forward_by, agnostic.conv_backward_by),
         ("conv_transpose", agnostic.conv_transpose_forward_by, agnostic.conv_transpose_backward_by),

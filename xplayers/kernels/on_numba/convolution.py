@@ -22,10 +22,10 @@ def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation
     given = x, weight, bias, stride, padding, dilation, groups
     if planes.supports(*given) and _is_of_few(x, weight, groups) and not _in_lanes(x, weight, stride, groups):
         way, answer = planes.conv_backward, planes.conv(LOOPS, *given)
-    elif weight.ndim == x.ndim == 4 and worth(min(weight.shape[:2]), _CHANNELS) and worth(x[0, 0].size, _PIXELS):
-        way, answer = winograd.twin_backward, winograd.twin(maps_for(weight, WINOGRAD), *given)
     else:
-        return NotImplemented
+        pay = x.ndim == 4 and worth(min(weight.shape[:2]), _CHANNELS) and worth(x[0, 0].size, _PIXELS)
+        maps = maps_for(weight, WINOGRAD if pay else None)
+        way, answer = winograd.twin_backward, NotImplemented if maps is None else winograd.twin(maps, *given)
     return answer if answer is NotImplemented else (answer[0], (way, *answer[1]))
 
 

@@ -1,0 +1,166 @@
+"""Columns of convolutions with NumPy alone: what each tap sees of some images, one image's row behind the other's.
+
+The columns are (taps, C, rows, n, *counts), where the taps are those along all axes but the first: a tap along the
+first is a run of the same columns. A stride parts the rows into phases, which stand one below another. Strided copies
+are quick in long rows alone: with the batch behind the rows, nothing is copied twice but by the taps of one row.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xplayers.arrays import window_counts
+
+from ..threads import runs
+
+__all__ = ["Axis", "Block", "Columns", "blocks", "grouped", "inside", "phases", "windows"]
+
+_NUMBERS = 1 << 18  # of columns in a block: 1 MB, a core's second cache
+_NARROW = 64  # rows of columns up to which those of all taps along the first axis stand in one product
+
+
+class Axis(NamedTuple):
+    """Window p sees p * step + offset with each of its taps."""
+
+    windows: int
+    step: int
+    offsets: tuple[int, ...]
+
+
+class Block(NamedTuple):
+    images: slice
+    band: slice  # of windows along the first axis
+
+
+def windows(sizes: Any, kernel: Any, stride: Any, pairs: Any, dilation: Any) -> list[Axis]:
+    padded = tuple(n + a + b for n, (a, b) in zip(sizes, pairs, strict=True))
+    counts = window_counts(padded, tuple(kernel), stride, dilation)
+    each = zip(counts, kernel, stride, pairs, dilation, strict=True)
+    return [Axis(count, s, tuple(k * d - a for k in range(size))) for count, size, s, (a, _), d in each]
+
+
+def phases(size: int, kernel: int, stride: int, before: int, dilation: int) -> list[tuple[list[int], Axis]]:
+    """For each phase of an axis of the image: the taps that meet it, and in which windows they do."""
+    found = []
+    for phase in range(min(stride, size)):
+        taps = [k for k in range(kernel) if (phase + before - k * dilation) % stride == 0]
+        offsets = tuple((phase + before - k * dilation) // stride for k in taps)
+        found.append((taps, Axis(-(-(size - phase) // stride), 1, offsets)))
+    return found
+
+
+def inside(axis: Axis, offset: int, size: int) -> tuple[slice, slice] | None:
+    """The windows that see the image with a tap, and what they see of it."""
+    low = max(0, -(offset // axis.step))
+    high = min(axis.windows, (size - 1 - offset) // axis.step + 1)
+    if low >= high:
+        return None
+    first = low * axis.step + offset
+    return slice(low, high), slice(first, first + (high - low - 1) * axis.step + 1, axis.step)
+
+
+def grouped(x: np.ndarray, groups: int) -> np.ndarray:
+    """x (N, C, H, ...) -> (groups, C / groups, H, N, ...): a view, whatever its strides."""
+    shape, strides = (groups, x.shape[1] // groups), (x.strides[1] * (x.shape[1] // groups), x.strides[1])
+    shape, strides = (
+        (*shape, x.shape[2], x.shape[0], *x.shape[3:]),
+        (*strides, x.strides[2], x.strides[0], *x.strides[3:]),
+    )
+    return np.lib.stride_tricks.as_strided(x, shape, strides)
+
+
+def blocks(n: int, depth: int, rows: int, across: int, halo: int, numbers: int = _NUMBERS) -> list[Block]:
+    """Some images whole, or the bands of one; an even number of them where there are several, for two threads."""
+    each = depth * (rows + halo) * across
+    if each > numbers and rows > 1:
+        bands = runs(rows, max(1, numbers // (depth * across) - halo))
+        return [Block(slice(i, i + 1), band) for band in bands for i in range(n)]
+    run = max(1, min(numbers // max(each, 1), n))
+    count = -(-n // run)
+    return [Block(images, slice(0, rows)) for images in runs(n, -(-n // (count + count % 2)))]
+
+
+class _Rows(NamedTuple):
+    """The rows of the image that a band of windows sees, phase by phase."""
+
+    size: int  # in all
+    copies: list[tuple[slice, slice]]  # where they stand, and which they are
+    starts: list[list[int]]  # for each axis and tap: where its run begins
+
+
+def _rows(axes: Sequence[Axis], band: slice, size: int) -> _Rows:
+    """Of windows of one step along the first axis: several phases of the image may read the same rows."""
+    step = axes[0].step
+    at, count, copies = {}, 0, []
+    for residue in sorted({offset % step for axis in axes for offset in axis.offsets}):
+        reads = [offset // step for axis in axes for offset in axis.offsets if offset % step == residue]
+        low, high = min(reads) + band.start, max(reads) + band.stop
+        at[residue] = count - min(reads)
+        found = inside(Axis(high - low, step, ()), low * step + residue, size)
+        if found is not None:
+            copies.append((slice(count + found[0].start, count + found[0].stop), found[1]))
+        count += high - low
+    starts = [[at[offset % step] + offset // step for offset in axis.offsets] for axis in axes]
+    return _Rows(count, copies, starts)
+
+
+class Columns:
+    """Lays out the columns of blocks of x (N, C, H, ...), in one thread, in memory of its own.
+
+    Several axes in `rows`, of one step, are the first axis of several convolutions: they see the same columns.
+    """
+
+    def __init__(self, x: np.ndarray, groups: int, rows: Sequence[Axis], across: Sequence[Axis]) -> None:
+        self.x, self.rows, self.size = grouped(x, groups), rows, x.shape[2]
+        self.counts = tuple(axis.windows for axis in across)
+        each = zip(across, x.shape[3:], strict=True)
+        self.taps = list(itertools.product(*([inside(axis, o, size) for o in axis.offsets] for axis, size in each)))
+        self.is_whole = rows == [Axis(self.size, 1, (0,))] and all(
+            axis == Axis(size, 1, (0,)) for axis, size in zip(across, x.shape[3:], strict=True)
+        )
+        self.held: Any = np.empty(0, np.float32)
+        self.stack: Any = self.held
+        self.block = Block(slice(0, 0), slice(0, 0))
+
+    def lay(self, block: Block) -> None:
+        """Lays out those of a block, of which `of` then tells."""
+        n = block.images.stop - block.images.start
+        x = self.x[:, :, :, block.images]
+        groups, c = self.x.shape[:2]
+        shape = groups, len(self.taps) * c, -1
+        if self.block.band != block.band or not self.held.size:
+            self.where = _rows(self.rows, block.band, self.size)
+        self.row = n * math.prod(self.counts)  # positions
+        if self.is_whole and n == 1 and x[0, 0].flags.c_contiguous:
+            self.laid = x[:, :, block.band].reshape(shape)
+            return
+        if self.block.band != block.band or not self.held.size or self.held.shape[4] != n:
+            self.held = np.zeros((groups, len(self.taps), c, self.where.size, n, *self.counts), np.float32)
+        self.block = block
+        for t, across in enumerate(self.taps):
+            if None not in across:
+                to, seen = zip(*across, strict=True)
+                for rows, image in self.where.copies:
+                    target = self.held[:, t, :, rows][(..., *to)]
+                    target[...] = x[:, :, image][(..., *seen)]
+        self.laid = self.held.reshape(shape)
+
+    def of(self, axis: int, windows: int) -> list[np.ndarray]:
+        """For each tap along one of `rows`: (groups, taps * C, positions of so many windows), or all taps in one."""
+        starts, width = self.where.starts[axis], windows * self.row
+        seen = [self.laid[:, :, start * self.row : start * self.row + width] for start in starts]
+        if not self.is_stacked(axis):
+            return seen
+        groups, depth = self.laid.shape[:2]
+        if self.stack.shape != (groups, len(seen), depth, width):
+            self.stack = np.empty((groups, len(seen), depth, width), np.float32)
+        for i, run in enumerate(seen):
+            self.stack[:, i] = run
+        return [self.stack.reshape(groups, len(seen) * depth, width)]
+
+    def is_stacked(self, axis: int) -> bool:
+        """Whether the columns of all taps along one of `rows` are copied together: narrow products are slow."""
+        return len(self.rows[axis].offsets) > 1 and len(self.taps) * self.x.shape[1] <= _NARROW
