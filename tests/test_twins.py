@@ -46,6 +46,7 @@ class Bench:
 
     def __init__(self, row: Function, means: str) -> None:
         self.row, self.means = row, means
+        self.held: dict[str, list] = {}
         self.forward, self.backward = (getattr(F, f"{row.name}_{half}") for half in ("forward", "backward"))
         rng = seeded(str(row))
         self.arrays = {
@@ -85,6 +86,14 @@ class Bench:
         return xpl.use_kernels("require", without=tuple(EVERY_MEANS - {self.means}))
 
     def reference(self, dtype="float32", **given):
+        """What the agnostic code gives; without further arguments computed once."""
+        if given:
+            return self._reference(dtype, **given)
+        if dtype not in self.held:
+            self.held[dtype] = self._reference(dtype)
+        return self.held[dtype]
+
+    def _reference(self, dtype, **given):
         with xpl.use_kernels("off"), np.errstate(all="ignore"):
             return self.run(dtype, **given)
 
@@ -116,24 +125,14 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def benches():
-    return {}
-
-
-@pytest.fixture
-def bench(request, benches):
-    row, means = request.param
-    key = str(row), means
-    if key not in benches:
-        benches.clear()
-        benches[key] = Bench(row, means)
-    return benches[key]
+def bench(request):
+    return Bench(*request.param)
 
 
 def pytest_generate_tests(metafunc):
-    if "bench" in metafunc.fixturenames:
+    if "bench" in metafunc.fixturenames:  # by module, so that all tests of one stand together
         given = [pytest.param(p.values, id=p.id) for p in PAIRS]
-        metafunc.parametrize("bench", given, indirect=True, scope="function")
+        metafunc.parametrize("bench", given, indirect=True, scope="module")
 
 
 def skip_if_excepted(bench, check):
