@@ -163,3 +163,16 @@ def test_rms_norm_takes_eps_from_the_dtype():
         np.testing.assert_allclose(
             ours, torch.nn.functional.rms_norm(x, (3,)).numpy(), rtol=1e-6 if dtype != torch.float16 else 1e-3
         )
+
+
+@pytest.mark.parametrize("without", [(), ("numba",)])
+def test_channels_of_weight_zero_take_part_in_silence(without):
+    """A warning of NumPy's would be an error here."""
+    x, dy = np.random.default_rng(0).standard_normal((2, 4, 8, 70, 66)).astype(np.float32)
+    weight = np.arange(8, dtype=np.float32) % 3
+    with xpl.use_kernels(without=without):
+        y, cache = F.batch_norm_forward(x, None, None, weight, training=True)
+        dx = F.batch_norm_backward(dy, cache)[0]
+    assert not y[:, ::3].any()
+    assert not dx[:, ::3].any()
+    assert dx[:, 1::3].all()

@@ -117,7 +117,7 @@ class _ChannelNorm(Layer):
         moved = {}
         for name, new in (("running_mean", mean), ("running_var", var * (count / less))):
             held = getattr(self, name)
-            new = xp.astype(new, held.dtype)
+            new = new if new.dtype == held.dtype else xp.astype(new, held.dtype)
             moved[name] = held + momentum * (new - held)
         return moved
 

@@ -19,19 +19,30 @@ _SMALLEST = 16  # elements of NumPy's buffer
 _WORTH_THREADS = 1 << 18  # elements
 
 
-def over_rows(work: Callable[[Any], object], parts: Iterable[Any], size: int, length: int) -> None:
-    """work(part) for every part of an array of `size` elements in rows of `length`, over threads where it is worth it.
+class over_rows:
+    """`with over_rows(size, length) as over:` an array of `size` elements in rows of `length`; then `over(work, parts)`
+    calls work(part) for every part, over threads where it is worth it.
 
-    BLAS has one thread in it, however many there are, so that sums do not depend on their number.
+    BLAS has one thread inside, however many there are, so that sums do not depend on their number.
     """
-    before = np.setbufsize(_SMALLEST) if length >= _LONG else None  # seen by the threads that take a part
-    try:
-        with one_blas_thread() as alone:
-            if alone and size >= _WORTH_THREADS:
-                in_parts(work, parts)
-            else:
-                for part in parts:
-                    work(part)
-    finally:
-        if before is not None:
-            np.setbufsize(before)
+
+    def __init__(self, size: int, length: int) -> None:
+        self.size, self.length = size, length
+        self.blas = one_blas_thread()
+        self.buffer: int | None = None
+
+    def __enter__(self) -> Callable[[Callable[[Any], object], Iterable[Any]], None]:
+        if self.length >= _LONG:
+            self.buffer = np.setbufsize(_SMALLEST)  # seen by the threads that take a part
+        alone = self.blas.__enter__()
+        return in_parts if alone and self.size >= _WORTH_THREADS else _one_by_one
+
+    def __exit__(self, *error: Any) -> None:
+        self.blas.__exit__(*error)
+        if self.buffer is not None:
+            np.setbufsize(self.buffer)
+
+
+def _one_by_one(work: Callable[[Any], object], parts: Iterable[Any]) -> None:
+    for part in parts:
+        work(part)

@@ -106,7 +106,8 @@ def _rows_norm(x: Any, sets: tuple, weight: Any, bias: Any, eps: float, given: A
         if near or bias is not None:
             np.add(out, _column(shift[k] - m[:, None] * scale if near else shift[k], x.dtype), out=out)
 
-    over_rows(work, _blocks(s, x.size), x.size, length)
+    with over_rows(x.size, length) as over:
+        over(work, _blocks(s, x.size))
     cache = sets, x, w, weight is not None, bias is not None, eps, lean, mean, var, None if given else count
     return y.reshape(x.shape), cache
 
@@ -152,7 +153,8 @@ def _rows_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bool, 
         elif want_x:
             np.multiply(g, _column(scale, x.dtype), out=out)
 
-    over_rows(work, _blocks(s, x.size), x.size, rows.shape[2])
+    with over_rows(x.size, rows.shape[2]) as over:
+        over(work, _blocks(s, x.size))
     dbias, dweight = np.add.reduce(sums.reshape(2, -1, c), axis=1).astype(x.dtype)
     return dx.reshape(x.shape) if want_x else None, dweight if want_weight else None, dbias if want_bias else None
 
@@ -187,8 +189,8 @@ def _columns_norm(x: Any, weight: Any, bias: Any, eps: float, given: Any) -> Any
     width = rows.shape[1]
     parts = runs(n, max(1, _BLOCK // width))
     y, lead, sums = np.empty(rows.shape, x.dtype), np.ones(n, x.dtype), np.empty((len(parts), width), x.dtype)
-    spread = lambda t: np.repeat(t.astype(x.dtype), width // c)  # noqa: E731
-    count = x.size // c
+    spread = lambda t: t.repeat(width // c)  # noqa: E731
+    count, every = x.size // c, range(len(parts))
 
     def total(i: int) -> None:
         np.matmul(lead[parts[i]], rows[parts[i]], out=sums[i])
@@ -204,21 +206,19 @@ def _columns_norm(x: Any, weight: Any, bias: Any, eps: float, given: Any) -> Any
         if shift is not None:
             np.add(y[p], shift, out=y[p])
 
-    def over(work: Any) -> None:
-        over_rows(work, range(len(parts)), x.size, width)
-
-    if given:
-        mean, var = (t.copy() for t in given)
-        middle = spread(mean)
-    else:
-        over(total)
-        mean = (_folded(sums, c) / count).astype(x.dtype)
-        middle = spread(mean)
-        over(squares)
-        var = (_folded(sums, c) / count).astype(x.dtype)
-    rstd = 1.0 / np.sqrt(var + x.dtype.type(eps))
-    scale, shift = spread(rstd if weight is None else rstd * weight), None if bias is None else spread(bias)
-    over(answer)
+    with over_rows(x.size, width) as over:
+        if given:
+            mean, var = (t.copy() for t in given)
+            middle = spread(mean)
+        else:
+            over(total, every)
+            mean = (_folded(sums, c) / count).astype(x.dtype)
+            middle = spread(mean)
+            over(squares, every)
+            var = (_folded(sums, c) / count).astype(x.dtype)
+        rstd = 1.0 / np.sqrt(var + x.dtype.type(eps))
+        scale, shift = spread(rstd if weight is None else rstd * weight), None if bias is None else spread(bias)
+        over(answer, every)
     return y.reshape(x.shape), (x, weight, bias is not None, rstd, middle, scale, mean, var, None if given else count)
 
 
@@ -251,15 +251,16 @@ def _columns_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: boo
 
     dbias: Any = None
     dweight: Any = None
-    if moving or want_weight or want_bias:
-        over_rows(totals, range(len(parts)), x.size, width)
-        dbias, dweight = _folded(sums, c)
-        dweight = dweight * rstd
-    if want_x:
+    with over_rows(x.size, width) as over:
+        if moving or want_weight or want_bias:
+            over(totals, range(len(parts)))
+            dbias, dweight = _folded(sums, c)
+            dweight *= rstd
         if moving:
-            factor = rstd * (-1.0 / count) if weight is None else rstd * weight * (-1.0 / count)
-            slope, move = (np.repeat(t.astype(x.dtype), width // c) for t in (factor * rstd * dweight, factor * dbias))
-        over_rows(answer, range(len(parts)), x.size, width)
+            factor = (rstd if weight is None else rstd * weight) * (-1.0 / count)
+            slope, move = (t.astype(x.dtype).repeat(width // c) for t in (factor * rstd * dweight, factor * dbias))
+        if want_x:
+            over(answer, range(len(parts)))
     return (
         dx.reshape(x.shape) if want_x else None,
         dweight.astype(x.dtype) if want_weight else None,
@@ -294,7 +295,8 @@ def _trailing_norm(x: Any, shape: tuple, weight: Any, bias: Any, eps: float, cen
         if add is not None:
             np.add(out, add, out=out)
 
-    over_rows(work, _blocks(len(rows), x.size), x.size, width)
+    with over_rows(x.size, width) as over:
+        over(work, _blocks(len(rows), x.size))
     return y.reshape(x.shape), (x, mean, r, centred, weight, bias is not None, shape)
 
 
@@ -340,7 +342,8 @@ def _trailing_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bo
             np.multiply(t, rk[:, None], out=t)
         np.subtract(t, out, out=out)
 
-    over_rows(work, range(len(parts)), x.size, width)
+    with over_rows(x.size, width) as over:
+        over(work, range(len(parts)))
     dweight, dbias = (
         np.add.reduce(t, axis=0).reshape(shape) if wanted else None
         for t, wanted in zip(sums, (want_weight, want_bias), strict=True)
