@@ -326,6 +326,10 @@ _GATES = (
     "products of 32 columns at half of the ceiling: W h 170 us a step against 260 us of h W^T; compiled steps with the "
     "samples innermost 81 ms, the agnostic scan 97 ms"
 )
+_ROWS = (
+    "NumPy alone, softmax forward on one thread: exp by itself 0.47 ms where all of torch's takes 0.61; 0.79 ms "
+    "without looking for the largest, 1.27 with it"
+)
 WHY: dict[str, str] = {
     "conv 3x3 512-512 @7": _TILES,
     "adam, 25 million in one array, torch fused": _STEPS,
@@ -335,6 +339,8 @@ WHY: dict[str, str] = {
     "lstm 256, 64 steps, batch 32": _GATES,
     "lstm 2 layers of 650, 35 steps, batch 20": _GATES,
     "lstm both ways 128, 50 steps, batch 32": _GATES,
+    "softmax 1024 rows of 1000": _ROWS,
+    "log softmax 1024 rows of 1000": _ROWS,
     "layer norm 4096": "NumPy alone: a dozen passes over 16 MB; compiled, row by row in the cache, 1.0",
 }
 
