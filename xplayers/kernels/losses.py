@@ -14,7 +14,7 @@ from xplayers.functional.pair import wants
 
 from .registry import kernel, worth
 
-__all__ = ["Loops", "huber_delta", "pair", "smooth_beta", "unweighted"]
+__all__ = ["Loops", "huber_delta", "no_logarithm", "pair", "smooth_beta", "unweighted"]
 
 
 class Loops(NamedTuple):
@@ -80,8 +80,10 @@ def pair(
     @kernel("numpy", reference, backward, supports, means=means, rule=rule)
     def forward(x: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
         """One visit of every pair."""
+        if type(x) is not np.ndarray or not worth(x.size, least):
+            return NotImplemented
         given = reading(x, target, args, kwargs)
-        if given is None or not worth(x.size, least):
+        if given is None:
             return NotImplemented
         reduction, a = given
         shape, norm = x.shape, x.size
@@ -110,3 +112,7 @@ def huber_delta(delta: float = 1.0, weight: Any = None) -> float | None:
 
 def smooth_beta(beta: float = 1.0) -> float | None:
     return beta if beta > 0 else None
+
+
+def no_logarithm(log_target: bool = False) -> float | None:
+    return None if log_target else 0.0

@@ -12,7 +12,7 @@ import numpy as np
 import xplayers.functional.binary_loss as B
 import xplayers.functional.loss as F
 
-from ..losses import Loops, huber_delta, pair, smooth_beta, unweighted
+from ..losses import Loops, huber_delta, no_logarithm, pair, smooth_beta, unweighted
 from ..threads import in_parts, runs
 from .compiling import compiled, scalar
 from .elementary import decay, log, sigmoid, softplus_from
@@ -244,10 +244,6 @@ def _divergence_slope_back(x, t, a):
     return (_0 if t == _0 else _log_of(t) + _1) - x
 
 
-def _no_logarithm(log_target: bool = False) -> float | None:
-    return None if log_target else 0.0
-
-
 _loss(
     B.binary_cross_entropy_forward,
     _cross_entropy,
@@ -266,4 +262,4 @@ _loss(
     4,
     first=decay,
 )
-_loss(F.kl_div_forward, _divergence, _divergence_slope, _divergence_slope_back, _no_logarithm, 2)
+_loss(F.kl_div_forward, _divergence, _divergence_slope, _divergence_slope_back, no_logarithm, 2)

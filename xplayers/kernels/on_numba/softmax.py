@@ -20,7 +20,7 @@ from .elementary import SCALE_DOWN, bits, exp_up, number
 
 __all__ = ["largest", "rows_in_parts", "sum_of_exponentials"]
 
-_PART = 1 << 16  # numbers that are worth a thread
+_PART = 1 << 18  # numbers that are worth a thread
 _U = np.uintp
 _0 = np.float32(0)
 _LEAST_BITS, _ALL, _NO_SIGN = np.int32(-(2**31)), np.int32(31), np.int32(2**31 - 1)

@@ -2,8 +2,8 @@
 
 e^x is taken of x as it is, which rounds nothing, and the sums say afterwards whether anything came out too large or too
 small: only then the largest of each row is subtracted first, which costs two more visits. Rows are added up by their
-products with ones. The logarithm keeps the exponentials for its backward. Declined: a dtype to cast to, and other
-dtypes than float32 and float64.
+products with ones. The logarithm keeps the exponentials for its backward. Declined: few numbers, a dtype to cast to,
+and other dtypes than float32 and float64.
 """
 
 import functools
@@ -16,14 +16,16 @@ from xplayers.functional.pair import wants
 from xplayers.functional.softmax import log_softmax_forward as log_softmax
 from xplayers.functional.softmax import softmax_forward as softmax
 
-from ..registry import kernel
+from ..registry import kernel, worth
 from ..threads import products_in_parts, runs
 
 __all__ = ["along", "blocks", "exponentials", "sums_like", "total_into"]
 
 _BLOCK = 1 << 19  # numbers: two threads that call NumPy more often wait for one another instead, at 50 us a time
 _WORTH_THREADS = 1 << 18  # numbers
+_FEW, _FEW_OF_LOGARITHMS = 1 << 12, 1 << 13  # numbers: below, the calls cost what is saved
 _LEAST, _MOST = 2.0**-10, 2.0**60  # sums between which nothing that counts is lost
+_RULE = "float32 and float64, {} numbers and more: some rows at a time"
 _NEAR = 8.0  # logarithms of sums up to here are exact enough in float32
 
 
@@ -120,10 +122,10 @@ def _softmax_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
     return dx.reshape(shape)
 
 
-@kernel("numpy", softmax, _softmax_backward, _supports, rule="float32 and float64: some rows at a time")
+@kernel("numpy", softmax, _softmax_backward, _supports, rule=_RULE.format(_FEW))
 def softmax_forward(x: Any, dim: Any = None, dtype: Any = None) -> Any:
     """Some rows at a time."""
-    if not _supports(x, dim, dtype):
+    if not _supports(x, dim, dtype) or not worth(x.size, _FEW):
         return NotImplemented
     shape, x = x.shape, along(x, _axis(x, dim))
     y, sums = np.empty(x.shape, x.dtype), sums_like(x)
@@ -160,10 +162,10 @@ def _log_softmax_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
     return dx.reshape(shape)
 
 
-@kernel("numpy", log_softmax, _log_softmax_backward, _supports, rule="float32 and float64: some rows at a time")
+@kernel("numpy", log_softmax, _log_softmax_backward, _supports, rule=_RULE.format(_FEW_OF_LOGARITHMS))
 def log_softmax_forward(x: Any, dim: Any = None, dtype: Any = None) -> Any:
     """x less the logarithm of its sum, which where it is large is taken in two pieces."""
-    if not _supports(x, dim, dtype):
+    if not _supports(x, dim, dtype) or not worth(x.size, _FEW_OF_LOGARITHMS):
         return NotImplemented
     shape, x = x.shape, along(x, _axis(x, dim))
     y, e, sums = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype), sums_like(x)
