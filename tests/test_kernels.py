@@ -175,3 +175,12 @@ def test_a_number_is_a_dy_where_the_answer_is_0d(name, without):
 def test_only_accelerable_functions_take_a_twin():
     with pytest.raises(ValueError, match="accelerable"):
         kernel("numpy", F.flatten_forward, None)
+
+
+def test_loops_that_one_factory_makes_have_files_of_their_own():
+    pytest.importorskip("numba")
+    from xplayers.kernels.on_numba import activation, elementary
+
+    loops = [activation._value_loop(f) for f in (elementary.exp, elementary.tanh)]
+    paths = {(loop.py_func.__qualname__, loop.stats.cache_path) for loop in loops}
+    assert len(paths) == 2

@@ -78,6 +78,27 @@ def test_it_steps_as_the_optimizer_does(means, name, options, dtype):
         np.testing.assert_allclose(kept[key], value, rtol=16 * eps, atol=16 * eps)
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize("means", MEANS)
+def test_a_rate_of_0_moves_the_moments_alone(means, name):
+    def stepped_twice(mode):
+        net = Net()
+        options = {"momentum": 0.9} if name == "SGD" else {}
+        optimizer = getattr(xpl.optim, name)(net, lr=0.0, **options)
+        for key, x in net.params.items():
+            net.grads[key] = np.zeros_like(x)
+            net.grads[key].reshape(-1)[1:] = 2.0
+        with mode:
+            optimizer.step()
+            optimizer.lr = 0.1
+            optimizer.step()
+        return dict(net.params)
+
+    expected = stepped_twice(xpl.use_kernels("off"))
+    for key, value in stepped_twice(alone(means)).items():
+        np.testing.assert_allclose(value, expected[key], rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("means", MEANS)
 def test_the_number_of_threads_does_not_matter(means):
     held, found = threads(), []

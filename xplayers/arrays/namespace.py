@@ -151,7 +151,8 @@ def _is_kind(xp: Any, kind: str, dtype: Any) -> bool:
 
 def accumulator(x: Array) -> Any:
     """The dtype to accumulate in: float32 for the half precisions, the array's own otherwise."""
-    return array_namespace(x).float32 if _is_half(array_namespace(x), x.dtype) else x.dtype
+    xp, dtype = array_namespace(x), x.dtype
+    return xp.float32 if _is_half(xp, dtype) else dtype
 
 
 @functools.cache
@@ -161,6 +162,8 @@ def _is_half(xp: Any, dtype: Any) -> bool:
 
 def is_read_only(x: Array) -> bool:
     """Whether writing into x is impossible: a JAX array, a read-only NumPy array."""
+    if type(x) is np.ndarray:  # before the look-ups, which a step of an optimizer would make for each parameter
+        return not x.flags.writeable
     if aac.is_jax_array(x) or aac.is_dask_array(x):
         return True
     flags = getattr(x, "flags", None)

@@ -5,6 +5,7 @@ from typing import Any
 
 import array_api_compat as aac
 import array_api_extra as xpx
+import numpy as np
 
 from .namespace import Array, array_namespace, convert, device, is_read_only, is_traced
 
@@ -60,6 +61,8 @@ def writable(x: Array) -> Array:
 def at_home(x: Array, like: Array, dtype: object) -> Array:
     """x itself where it lives in the library and on the device of `like` with `dtype`, a copy that does otherwise."""
     xp = array_namespace(like)
+    if type(x) is type(like) is np.ndarray and x.dtype == dtype:
+        return x
     where = device(like)
     if array_namespace(x) is xp and x.dtype == dtype and (is_traced(x) or is_traced(like) or device(x) == where):
         return x
@@ -68,4 +71,4 @@ def at_home(x: Array, like: Array, dtype: object) -> Array:
 
 def without_history(x: Array) -> Array:
     """The same memory without torch's record of how it came about; x itself on other libraries."""
-    return x.detach() if aac.is_torch_array(x) else x
+    return x.detach() if type(x) is not np.ndarray and aac.is_torch_array(x) else x

@@ -46,25 +46,33 @@ def _sign(options: dict) -> float:
 
 def is_plain(x: Any, dx: Any, state: dict[str, Any]) -> bool:
     """Whether the arrays can be walked flat and written into."""
-    arrays = [x, dx, *(v for n, v in state.items() if n != "step")]
-    return x.dtype.char in "fd" and all(
-        a.dtype == x.dtype and a.flags.c_contiguous and (a is dx or getattr(a.flags, "writeable", True)) for a in arrays
-    )
+    dtype = x.dtype
+    if dtype.char not in "fd" or dx.dtype != dtype or not dx.flags.c_contiguous:
+        return False
+    for a in (x, *(v for n, v in state.items() if n != "step")):
+        flags = a.flags
+        if a.dtype != dtype or not flags.c_contiguous or not getattr(flags, "writeable", True):
+            return False
+    return True
 
 
 def calls_of(way: Way, optimizer: Any, items: list, options: dict) -> tuple[list[tuple[Any, list, tuple]], list]:
     """Of each parameter that the way takes: its loop, the arrays for it and its numbers; and the other items."""
     calls: list[tuple[Any, list, tuple]] = []
     left: list = []
+    names = set(optimizer.moments(options))
+    found, at = None, None  # most parameters of a group are at the same step
     for item in items:
         x, dx, state, *_ = item
-        found = way(options, state["step"])
-        fresh = state["step"] > 1 and any(n not in state for n in optimizer.moments(options))
+        step = state["step"]
+        if type(step) is not int or step != at:
+            found, at = way(options, step), step
+        fresh = step > 1 and not names <= state.keys()
         if found is None or fresh or not is_plain(x, dx, state):
             left.append(item)
             continue
-        loop, names, numbers = found
-        calls.append((loop, [x, dx, *(optimizer.moment(state, n, x) for n in names)], numbers))
+        loop, moments, numbers = found
+        calls.append((loop, [x, dx, *(optimizer.moment(state, n, x) for n in moments)], numbers))
     return calls, left
 
 
@@ -73,14 +81,18 @@ def step_by(way: Way, optimizer: Any, items: list, options: dict) -> list:
     calls, left = calls_of(way, optimizer, items, options)
     parts: list[list] = [[]]
     weight = 0
+    kind, before, given = None, None, []  # the numbers in the arrays' dtype, made anew where they change
     for loop, arrays, numbers in calls:
-        size, kind = arrays[0].size, arrays[0].dtype.type
-        flat, given = [a.reshape(-1) for a in arrays], [kind(v) for v in numbers]
-        for r in runs(size, _PART):
+        size = arrays[0].size
+        if numbers is not before or arrays[0].dtype.type is not kind:
+            kind, before = arrays[0].dtype.type, numbers
+            given = [kind(v) for v in numbers]
+        flat = [a.reshape(-1) for a in arrays]
+        for r in runs(size, _PART) if size > _PART else (slice(0, size),):
             if weight >= _PART:  # small parameters share a part
                 parts.append([])
                 weight = 0
-            parts[-1].append((loop, [a[r] for a in flat], given))
+            parts[-1].append((loop, flat if r.stop - r.start == size else [a[r] for a in flat], given))
             weight += r.stop - r.start
 
     def work(part: list) -> None:

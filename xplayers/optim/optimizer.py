@@ -261,11 +261,12 @@ class Optimizer:
 
     def _state_for(self, key: str, x: Array, dtype: Any) -> dict[str, Any]:
         """The state of a parameter, moved to where x lives now; anew where x has been given another shape."""
-        state = self.state.setdefault(key, {"step": 0})
-        if any(v.shape != x.shape for n, v in state.items() if n != "step"):
-            state = self.state[key] = {"step": 0}
+        state, shape = self.state.setdefault(key, {"step": 0}), x.shape
         for name, value in state.items():
             if name != "step":
+                if value.shape != shape:
+                    state = self.state[key] = {"step": 0}
+                    break
                 state[name] = at_home(value, x, dtype)
         return state
 

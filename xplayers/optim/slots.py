@@ -34,8 +34,8 @@ class Slot(NamedTuple):
         """The gradient that has gathered there, None before a backward and for a frozen parameter."""
         self._refuse_lost()
         gradient = self.layer._grads.get(self.name)
-        value = None if gradient is None or self.name in self.layer._frozen else self.value
-        if value is None or gradient is None:
+        value = None if gradient is None or self.name in self.layer._frozen else self.layer.__dict__[self.name]
+        if value is None or value is UNSET or gradient is None:
             return None
         if gradient.shape != value.shape or not _together(gradient, value):
             raise self._refusal(
@@ -129,9 +129,11 @@ def _walk(params: Any, where: str, prefix: str | None = None) -> Iterator[Slot]:
 
 def _together(dx: Array, x: Array) -> bool:
     """Whether a gradient lives where x does, in its dtype or in the one that x is stepped in."""
-    if array_namespace(dx) is not array_namespace(x) or device(dx) != device(x):
+    if array_namespace(dx) is not array_namespace(x):
         return False
-    return dx.dtype == x.dtype or dx.dtype == accumulator(x)
+    if dx.dtype != x.dtype and dx.dtype != accumulator(x):
+        return False
+    return device(dx) == device(x)
 
 
 def _no_slot(where: str, item: Any) -> Exception:

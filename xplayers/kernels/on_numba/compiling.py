@@ -12,12 +12,27 @@ from typing import Any
 import numba
 from numba import extending
 
-__all__ = ["compiled", "intrinsic", "scalar"]
+__all__ = ["compiled", "compiled_for", "intrinsic", "scalar"]
 
 # A loop over arrays. Sums may be taken in any order (that is what vectorises them).
 compiled: Callable[..., Any] = functools.partial(
     numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"}
 )
+
+
+def compiled_for(*functions: Callable) -> Callable[[Callable], Any]:
+    """`compiled` for a loop that a factory makes for these functions, named after them.
+
+    Loops of one name share their files on disk: a process that looks for one of them while another process writes could
+    be given another's code.
+    """
+
+    def compile_(loop: Callable) -> Any:
+        loop.__qualname__ += "".join(f"_{f.__name__}" for f in functions)
+        return compiled(loop)
+
+    return compile_
+
 
 # A function of numbers for the inside of loops. It stays a Python function with a name, so that a loop made for it by a
 # factory is found again on disk, which a loop around a compiled function is not. Its sums keep their order.

@@ -13,64 +13,79 @@ from ..updates import is_plain, step_by, ways
 
 __all__: list[str] = []
 
-_BLOCK = 1 << 17  # numbers: smaller blocks stay nearer in the cache, but the threads wait for the interpreter
+_BLOCK = 1 << 18  # numbers: smaller blocks stay nearer in the cache, but the threads wait for the interpreter
 _PART = 1 << 20  # numbers that are worth a thread
 
 
-def _adam(x, dx, m, v, beta1, rest1, beta2, rest2, root, eps, rate, sign, decay, shrink):
+def _in_blocks(change):
+    """`change(*blocks, spare, t, *numbers)` over blocks of the arrays that the loop of `kernels.updates` is given."""
+    count = change.__code__.co_varnames.index("spare")
+
+    def loop(*given):
+        arrays, numbers = given[:count], given[count:]
+        size = arrays[0].size
+        spare, t = np.empty((2, min(size, _BLOCK)), arrays[0].dtype)
+        if size <= _BLOCK:
+            change(*arrays, spare, t, *numbers)
+            return
+        for r in runs(size, _BLOCK):
+            n = r.stop - r.start
+            change(*[a[r] for a in arrays], spare[:n], t[:n], *numbers)
+
+    return loop
+
+
+@_in_blocks
+def _adam(x, dx, m, v, spare, t, beta1, rest1, beta2, rest2, root, eps, rate, sign, decay, shrink):
     """`Adam.change` without amsgrad."""
-    spare, t = (np.empty(min(x.size, _BLOCK), x.dtype) for _ in range(2))
-    for r in runs(x.size, _BLOCK):
-        (xr, dr, mr, vr), u = (a[r] for a in (x, dx, m, v)), t[: r.stop - r.start]
-        dr = _with_decay(xr, dr, sign, decay, spare, u)
-        mr *= beta1
-        mr += np.multiply(dr, rest1, out=u)
-        vr *= beta2
-        np.multiply(dr, dr, out=u)
-        u *= rest2
-        vr += u
-        np.sqrt(vr, out=u)
-        u *= root
-        u += eps
-        np.divide(mr, u, out=u)
-        u *= rate
-        if shrink:
-            xr *= 1 - shrink
-        xr += u
+    dx = _with_decay(x, dx, sign, decay, spare, t)
+    np.multiply(m, beta1, m)
+    np.multiply(dx, rest1, t)
+    np.add(m, t, m)
+    np.multiply(v, beta2, v)
+    np.multiply(dx, float(rest2) ** 0.5, t)
+    np.multiply(t, t, t)
+    np.add(v, t, v)
+    if not rate:
+        return
+    np.sqrt(v, t)
+    np.multiply(t, root / rate, t)  # rate m / (root sqrt(v) + eps), the rate taken into the sum below
+    np.add(t, eps / rate, t)
+    np.divide(m, t, t)
+    if shrink:
+        np.multiply(x, 1 - shrink, x)
+    np.add(x, t, x)
 
 
-def _sgd(x, dx, buffer, momentum, rest, rate, sign, decay, nesterov):
+@_in_blocks
+def _sgd(x, dx, buffer, spare, t, momentum, rest, rate, sign, decay, nesterov):
     """`SGD.change` with momentum."""
-    spare, t = (np.empty(min(x.size, _BLOCK), x.dtype) for _ in range(2))
-    for r in runs(x.size, _BLOCK):
-        (xr, dr, br), u = (a[r] for a in (x, dx, buffer)), t[: r.stop - r.start]
-        dr = _with_decay(xr, dr, sign, decay, spare, u)
-        br *= momentum
-        br += dr if rest == 1 else np.multiply(dr, rest, out=u)
-        if nesterov:
-            np.multiply(br, momentum, out=u)
-            u += dr
-            u *= rate
-        else:
-            np.multiply(br, rate, out=u)
-        xr -= u
+    dx = _with_decay(x, dx, sign, decay, spare, t)
+    np.multiply(buffer, momentum, buffer)
+    np.add(buffer, dx if rest == 1 else np.multiply(dx, rest, t), buffer)
+    if nesterov:
+        np.multiply(buffer, momentum, t)
+        np.add(t, dx, t)
+        np.multiply(t, rate, t)
+    else:
+        np.multiply(buffer, rate, t)
+    np.subtract(x, t, x)
 
 
-def _plain_sgd(x, dx, rate, sign, decay):
+@_in_blocks
+def _plain_sgd(x, dx, spare, t, rate, sign, decay):
     """`SGD.change` without momentum."""
-    spare, t = (np.empty(min(x.size, _BLOCK), x.dtype) for _ in range(2))
-    for r in runs(x.size, _BLOCK):
-        (xr, dr), u = (a[r] for a in (x, dx)), t[: r.stop - r.start]
-        xr -= np.multiply(_with_decay(xr, dr, sign, decay, spare, u), rate, out=u)
+    np.multiply(_with_decay(x, dx, sign, decay, spare, t), rate, t)
+    np.subtract(x, t, x)
 
 
 def _with_decay(x, dx, sign, decay, out, spare):
     """sign dx + decay x, dx itself where that is all."""
     if sign == 1 and not decay:
         return dx
-    out = np.multiply(dx, sign, out=out[: x.size])
+    np.multiply(dx, sign, out)
     if decay:
-        out += np.multiply(x, decay, out=spare)
+        np.add(out, np.multiply(x, decay, spare), out)
     return out
 
 
