@@ -1,8 +1,11 @@
 """The look-up of faster twins: found, declined, switched off, required; a pair is replaced whole."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,10 +180,35 @@ def test_only_accelerable_functions_take_a_twin():
         kernel("numpy", F.flatten_forward, None)
 
 
-def test_loops_that_one_factory_makes_have_files_of_their_own():
-    pytest.importorskip("numba")
-    from xplayers.kernels.on_numba import activation, elementary
+def test_processes_compile_in_turn():
+    """numba's files of a loop are read and written without a lock: two processes could swap their code."""
+    fcntl = pytest.importorskip("fcntl")
+    compiling = pytest.importorskip("xplayers.kernels.on_numba.compiling")
+    entered = threading.Event()
 
-    loops = [activation._value_loop(f) for f in (elementary.exp, elementary.tanh)]
-    paths = {(loop.py_func.__qualname__, loop.stats.cache_path) for loop in loops}
-    assert len(paths) == 2
+    def enter():
+        with compiling._alone(), compiling._alone():
+            entered.set()
+
+    with (Path(compiling.__file__).parent / "__pycache__" / "compiling.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # as another process would
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not entered.wait(0.2)
+    thread.join(timeout=20)
+    assert entered.is_set()
+
+
+def test_a_loop_is_compiled_in_its_turn(monkeypatch):
+    compiling = pytest.importorskip("xplayers.kernels.on_numba.compiling")
+    turns = []
+    monkeypatch.setattr(compiling, "_alone", lambda: contextlib.nullcontext(turns.append(1)))
+
+    @compiling.compiled
+    def twice(x):
+        return x + x
+
+    assert twice(2.0) == 4.0
+    assert turns == [1]
+    assert twice(3.0) == 6.0
+    assert turns == [1], "a turn for what is compiled already"

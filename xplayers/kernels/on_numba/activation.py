@@ -15,7 +15,7 @@ from xplayers.functional.pair import wants
 
 from ..registry import kernel
 from ..threads import in_parts, runs
-from .compiling import compiled_for, scalar
+from .compiling import compiled, scalar
 from .elementary import decay, exp, expm1, normal, sigmoid, softplus_from, tanh
 
 __all__: list[str] = []
@@ -29,7 +29,7 @@ _0, _1, _2, _3, _6, _20, _HALF = (np.float32(v) for v in (0, 1, 2, 3, 6, 20, 0.5
 def _value_loop(value: Callable) -> Callable:
     """y = value(x); a and b are an activation's constants, in float32."""
 
-    @compiled_for(value)
+    @compiled
     def forward(x, y, a, b):
         for i in range(y.size):
             y[i] = value(x[i], a, b)
@@ -40,7 +40,7 @@ def _value_loop(value: Callable) -> Callable:
 def _slope_loop(slope: Callable) -> Callable:
     """dx = dy * slope(kept), of what the forward kept: x or y."""
 
-    @compiled_for(slope)
+    @compiled
     def backward(kept, dy, dx, a, b):
         for i in range(dx.size):
             dx[i] = dy[i] * slope(kept[i], a, b)
@@ -51,7 +51,7 @@ def _slope_loop(slope: Callable) -> Callable:
 def _value_loop_of_two(first: Callable, second: Callable) -> Callable:
     """y = second(x, first(x)), in two steps: in one, LLVM finds too much to vectorise."""
 
-    @compiled_for(first, second)
+    @compiled
     def forward(x, y, a, b):
         for start in range(0, y.size, _BLOCK):
             part, out = x[start : start + _BLOCK], y[start : start + _BLOCK]
@@ -66,7 +66,7 @@ def _value_loop_of_two(first: Callable, second: Callable) -> Callable:
 def _slope_loop_of_two(first: Callable, second: Callable) -> Callable:
     """dx = dy * second(kept, first(kept)), in two steps as well."""
 
-    @compiled_for(first, second)
+    @compiled
     def backward(kept, dy, dx, a, b):
         for start in range(0, dx.size, _BLOCK):
             part, d, out = kept[start : start + _BLOCK], dy[start : start + _BLOCK], dx[start : start + _BLOCK]

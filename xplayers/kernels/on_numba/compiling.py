@@ -5,33 +5,59 @@ forgotten. Loops that LLVM is to vectorise run over `range(s.size)` of a slice t
 constants in float32: a literal such as 0.5 is a double, and turns the loop into one of doubles.
 """
 
-import functools
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numba
 from numba import extending
 
-__all__ = ["compiled", "compiled_for", "intrinsic", "scalar"]
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
 
-# A loop over arrays. Sums may be taken in any order (that is what vectorises them).
-compiled: Callable[..., Any] = functools.partial(
-    numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"}
-)
+__all__ = ["compiled", "intrinsic", "scalar"]
+
+_turn = threading.RLock()  # of this process's threads
+_lock: Any = None  # the file that processes take turns by, while one of their threads has it
 
 
-def compiled_for(*functions: Callable) -> Callable[[Callable], Any]:
-    """`compiled` for a loop that a factory makes for these functions, named after them.
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time: numba reads and writes a loop's index on disk without a lock, and two that compile at once
+    can be left with each other's code. Where files cannot be locked, or the folder is read-only, nobody waits."""
+    global _lock
+    with _turn:
+        if _lock is not None or fcntl is None:  # a loop that another one calls
+            yield
+            return
+        try:
+            _lock = (Path(__file__).parent / "__pycache__" / "compiling.lock").open("w")
+        except OSError:
+            yield
+            return
+        try:
+            with _lock:
+                fcntl.flock(_lock, fcntl.LOCK_EX)
+                yield
+        finally:
+            _lock = None
 
-    Loops of one name share their files on disk: a process that looks for one of them while another process writes could
-    be given another's code.
-    """
 
-    def compile_(loop: Callable) -> Any:
-        loop.__qualname__ += "".join(f"_{f.__name__}" for f in functions)
-        return compiled(loop)
+def compiled(loop: Callable[..., Any]) -> Any:
+    """A loop over arrays. Sums may be taken in any order (that is what vectorises them)."""
+    made: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})(loop)
+    compile_ = made.compile
 
-    return compile_
+    def in_turn(signature: Any) -> Any:
+        with _alone():
+            return compile_(signature)
+
+    made.compile = in_turn
+    return made
 
 
 # A function of numbers for the inside of loops. It stays a Python function with a name, so that a loop made for it by a
