@@ -1,6 +1,7 @@
 """Twins for NumPy arrays with NumPy alone: the same mathematics in blocks that fit the cache, written in place."""
 
 from . import activation as activation
+from . import attention as attention
 from . import average_pooling as average_pooling
 from . import classification_loss as classification_loss
 from . import convolution as convolution
