@@ -12,6 +12,7 @@ from . import normalization as normalization
 from . import padding as padding
 from . import pixel_shuffle as pixel_shuffle
 from . import pooling as pooling
+from . import recurrent as recurrent
 from . import resampling as resampling
 from . import softmax as softmax
 from . import update as update
