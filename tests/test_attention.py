@@ -125,3 +125,19 @@ class _Encoder(xpl.Layer):
 
     def backward(self, dy, *, tape):
         return 2.0 * dy
+
+
+@pytest.mark.parametrize("where", ["query", "key", "value", "dy"])
+@pytest.mark.parametrize("row", [5, 290])
+def test_nan_beyond_the_causal_columns_goes_where_the_whole_product_takes_it(where, row):
+    arrays = {name: draw(1, 2, 300, 4) for name in ("query", "key", "value", "dy")}
+    arrays[where][0, 1, row, 2] = np.nan
+    found = []
+    for mode in ("off", "require"):
+        with xpl.use_kernels(mode), np.errstate(all="ignore"):
+            given = dict(arrays)
+            dy = given.pop("dy")
+            y, cache = F.scaled_dot_product_attention_forward(**given, is_causal=True)
+            found.append((y, *F.scaled_dot_product_attention_backward(dy, cache)[:3]))
+    for agnostic, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, agnostic, rtol=1e-9, atol=1e-12)

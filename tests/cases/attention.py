@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import xplayers as xpl
-from tests.cases import Bad, Case, Fault, Function, f32, f64, values
+from tests.cases import Bad, Case, Fault, Function, f32, f64, floats, masks, values
 
 
 def _barred(*shape, share=0.4, seed=0):
@@ -414,4 +414,29 @@ FAULTS = [
     Fault(
         "layers.transformer.TransformerEncoder.backward", "reversed(self.layers)", "self.layers", "TransformerEncoder("
     ),
+]
+
+# Blocks of rows, of samples and of heads, masks that broadcast, and batches that lie first.
+TWINS = [
+    _sdpa(_Q, _K, _V),
+    _sdpa((5, 4), (6, 4), (6, 2), (5, 6)),
+    _sdpa((3, 5, 4), (3, 6, 4), (3, 6, 2), (6,), scale=0.0),
+    _sdpa(_Q, _K, _V, is_causal=True, scale=-0.3),
+    _sdpa(_Q, _K, _V, values(_EMPTY_ROW)),
+    _sdpa(_Q, _K, _V, values(np.where(_EMPTY_ROW, 0.5, -np.inf))),
+    _sdpa(_Q, _K, _V, (2, 1, 5, 6)),
+    _sdpa(floats(2, 3, 5, 4, scale=30.0), floats(2, 3, 6, 4, scale=30.0), _V),
+    _sdpa((2, 3, 300, 8), (2, 3, 300, 8), (2, 3, 300, 4)),
+    _sdpa((1, 3, 300, 8), (1, 3, 260, 8), (1, 3, 260, 4), is_causal=True),
+    _sdpa((1, 2, 200, 8), (1, 2, 333, 8), (1, 2, 333, 4), is_causal=True),
+    _sdpa((1, 1, 400, 4), (1, 1, 400, 4), (1, 1, 400, 4), masks(400, 400)),
+    _heads(need_weights=False),
+    _heads(
+        {**_SEPARATE, "in_proj_bias": None, "out_proj_bias": None}, use_separate_proj_weight=True, need_weights=False
+    ),
+    _heads({**_UNBATCHED, "attn_mask": (2, 5, 4), "key_padding_mask": (4,)}, need_weights=False),
+    _heads({"attn_mask": (6, 5, 4)}, need_weights=False, num_heads=2),
+    _heads({"key_padding_mask": values(~_PADDED[[0, 1, 1]])}, need_weights=False),
+    _heads({"attn_mask": values(_FLOATS > 0)}, need_weights=False, is_causal=True),
+    _heads({"query": (150, 5, 8), "key": (150, 5, 8), "value": (150, 5, 8)}, need_weights=False, num_heads=4),
 ]

@@ -305,46 +305,39 @@ def _weights(gates: int, i: int, h: int, layers: int = 1, ways: int = 1, biases:
     return tuple(out)
 
 
-_NUMPY = {"numpy": "left to the agnostic code"}
 TWINS = [
-    Function("lstm", {"x": (5, 3, 4), "hx": ((1, 3, 6), (1, 3, 6)), "params": _weights(4, 4, 6)}, skip=_NUMPY),
+    Function("lstm", {"x": (5, 3, 4), "hx": ((1, 3, 6), (1, 3, 6)), "params": _weights(4, 4, 6)}),
     Function(
         "lstm",
         {"x": (7, 9, 5), "hx": None, "params": _weights(4, 5, 13, 2, 2)},
         {"num_layers": 2, "bidirectional": True},
-        skip=_NUMPY,
     ),
     Function(
         "lstm",
         {"x": (3, 1, 4), "hx": None, "params": _weights(4, 4, 6, biases=False)},
         {"has_biases": False, "batch_first": True},
-        skip=_NUMPY,
     ),
-    Function("lstm", {"x": (4, 3), "hx": ((1, 2), (1, 2)), "params": _weights(4, 3, 2)}, skip=_NUMPY),
-    Function("gru", {"x": (5, 3, 4), "hx": (1, 3, 6), "params": _weights(3, 4, 6)}, skip=_NUMPY),
+    Function("lstm", {"x": (4, 3), "hx": ((1, 2), (1, 2)), "params": _weights(4, 3, 2)}),
+    Function("gru", {"x": (5, 3, 4), "hx": (1, 3, 6), "params": _weights(3, 4, 6)}),
     Function(
         "gru",
         {"x": (6, 17, 5), "hx": None, "params": _weights(3, 5, 9, 2, 2)},
         {"num_layers": 2, "bidirectional": True},
-        skip=_NUMPY,
     ),
     Function(
         "rnn_tanh",
         {"x": (5, 3, 4), "hx": (2, 3, 6), "params": _weights(1, 4, 6, 1, 2)},
         {"bidirectional": True},
-        skip=_NUMPY,
     ),
     Function(
         "rnn_tanh",
         {"x": (1, 11, 4), "hx": None, "params": _weights(1, 4, 16, biases=False)},
         {"has_biases": False},
-        skip=_NUMPY,
     ),
-    Function("rnn_relu", {"x": (5, 3, 4), "hx": (1, 3, 6), "params": _weights(1, 4, 6)}, skip=_NUMPY),
+    Function("rnn_relu", {"x": (5, 3, 4), "hx": (1, 3, 6), "params": _weights(1, 4, 6)}),
     Function(
         "rnn_relu",
         {"x": (3, 8, 4), "hx": None, "params": _weights(1, 4, 6, 2)},
         {"num_layers": 2, "batch_first": True},
-        skip=_NUMPY,
     ),
 ]

@@ -225,10 +225,10 @@ def _over_time(d, x):
 
 
 class SCANS:
-    """The scan of this module."""
+    """The scans of the directions of a layer, each given as the arguments of `_scan_forward` or of its way back."""
 
-    forward = staticmethod(lambda *arguments: _scan_forward(*arguments))
-    backward = staticmethod(lambda *arguments: _scan_backward(*arguments))
+    forward = staticmethod(lambda ways: [_scan_forward(*way) for way in ways])
+    backward = staticmethod(lambda ways: [_scan_backward(*way) for way in ways])
 
 
 # -- layers and directions over the scan, or over another one that takes the same arguments --
@@ -253,18 +253,16 @@ def forward_by(
         if layer:
             given = None if mask is None else mask[layer - 1, ...]
             y, dropped = dropout_forward(y, dropout, train, mask=given, rng=rng)
-        ys, caches = [], []
-        for order in orders:
-            k = len(lasts)
+        ways = []
+        for k, order in enumerate(orders, layer * len(orders)):
             held = dict(zip(slots, params[k * per : (k + 1) * per], strict=True))
             weights = tuple(held.get(i) for i in range(5))
-            first = _first(cell, hx, k, weights, y, layout)
-            (out, last), cache = scans.forward(cell, y, first, weights, active, order)
-            ys.append(out)
-            lasts.append(last)
-            caches.append(cache)
+            ways.append((cell, y, _first(cell, hx, k, weights, y, layout), weights, active, order))
+        answers, caches = zip(*scans.forward(ways), strict=True)
+        ys, last = zip(*answers, strict=True)
+        lasts += last
         y = xp.concat(ys, axis=-1) if bidirectional else ys[0]  # (T, N, D P)
-        layers.append((dropped, tuple(caches)))
+        layers.append((dropped, caches))
     return (_from_time(y, layout), _stack_states(lasts, layout)), (tuple(layers), slots, layout, hx is not None)
 
 
@@ -286,18 +284,14 @@ def backward_by(scans, cell, dy, dstates, cache, wanted):
     dfirsts, dparams = [], []
     for layer in reversed(range(len(layers))):
         dropped, caches = layers[layer]
-        parts, dxs = _parts(dy, d), []
-        for direction in reversed(range(d)):
-            k -= 1
-            asked = dict(zip(slots, want_params[k * per : (k + 1) * per], strict=True))
-            want = tuple(asked.get(i, False) for i in range(5))
-            ds = tuple(s[k, ...] for s in dlast)
-            dx, dfirst, dweights = scans.backward(
-                cell, parts[direction], ds, caches[direction], want_x or layer > 0, want
-            )
-            dxs.append(dx)
-            dfirsts.insert(0, dfirst)
-            dparams[:0] = [dweights[i] for i in slots]
+        ways, k = [], k - d
+        for i, (part, each) in enumerate(zip(_parts(dy, d), caches, strict=True), k):
+            asked = dict(zip(slots, want_params[i * per : (i + 1) * per], strict=True))
+            want = tuple(asked.get(slot, False) for slot in range(5))
+            ways.append((cell, part, tuple(s[i, ...] for s in dlast), each, want_x or layer > 0, want))
+        dxs, dfirst, dweights = zip(*scans.backward(ways), strict=True)
+        dfirsts[:0] = dfirst
+        dparams[:0] = [weights[i] for weights in dweights for i in slots]
         dy = dxs[0] if d == 1 or dxs[0] is None else dxs[0] + dxs[1]
         if layer:
             dy = dropout_backward(dy, dropped)

@@ -58,12 +58,18 @@ class _GRU(_Cell):
 
 
 class _Scans:
-    """One direction of one layer; see functional/recurrent.py for the arguments."""
+    """The directions of a layer; see functional/recurrent.py for the arguments of each."""
 
     def __init__(self, cell: _Cell) -> None:
         self.cell = cell
 
-    def forward(self, _: Any, x: Any, state: Any, weights: Any, active: Any, steps: range) -> Any:
+    def forward(self, ways: list) -> list:
+        return [self._forward(*way) for way in ways]
+
+    def backward(self, ways: list) -> list:
+        return [self._backward(*way) for way in ways]
+
+    def _forward(self, _: Any, x: Any, state: Any, weights: Any, active: Any, steps: range) -> Any:
         cell, (w_ih, w_hh, b_ih, b_hh, _w) = self.cell, weights
         (t, n, inputs), h = x.shape, w_hh.shape[1]
         rows = contiguous(x).reshape(t * n, inputs)
@@ -80,7 +86,7 @@ class _Scans:
         y, last = held[0][ahead : t + ahead], tuple(s[t if ahead else 0] for s in held)
         return (y, last), (rows, ahead, weights, held, kept, tuple(s[ahead : t + ahead] for s in held))
 
-    def backward(self, _: Any, dy: Any, dstate: Any, cache: Any, want_x: bool, want: Any) -> Any:
+    def _backward(self, _: Any, dy: Any, dstate: Any, cache: Any, want_x: bool, want: Any) -> Any:
         rows, ahead, (w_ih, w_hh, b_ih, b_hh, _w), held, kept, (y, *_c) = cache
         cell, (t, n, h), g = self.cell, y.shape, w_hh.shape[0]
         d = [empty((t, n, g), y.dtype) for _ in range(2 if isinstance(cell, _GRU) else 1)]  # da, and dr
