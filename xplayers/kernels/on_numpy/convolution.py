@@ -8,7 +8,7 @@ from typing import Any
 from .. import convolutions, planes, winograd
 from ..registry import worth
 from ..winograd_four import maps_for
-from .planes import LOOPS
+from .planes import conv, conv_backward
 from .sums import SUMS
 from .winograd import MAPS
 
@@ -21,7 +21,7 @@ _SIZE = 1 << 14  # numbers in x from which planes are worth it
 def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
     given = x, weight, bias, stride, padding, dilation, groups
     if groups != 1 and weight.shape[1] == 1 and worth(x.size, _SIZE) and planes.supports(*given):
-        way, answer = planes.conv_backward, planes.conv(LOOPS, *given)
+        way, answer = conv_backward, conv(*given)
     else:
         maps = maps_for(weight, MAPS if worth(min(weight.shape[:2]), _CHANNELS) else None)
         way, answer = winograd.twin_backward, NotImplemented if maps is None else winograd.twin(maps, *given)
