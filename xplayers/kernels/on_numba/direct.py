@@ -30,7 +30,7 @@ _NEAR = _U(64)  # vectors whose sums are finished before the next: what they rea
 _NUMBERS = 1 << 17  # of x and y that are read and written for a tile of outputs: half of the second cache
 _ENTRIES = 1 << 18  # of a table
 _THREADED = 1 << 23  # multiplications that are worth a second thread
-_WIDE = 12  # inputs and outputs from which tiles of 16 by 16 of them are full enough
+_FULL = 0.9  # of the numbers in tiles of outputs by inputs, from which these are quicker than sums across vectors
 _PARTS = 4  # of a call on threads
 
 
@@ -88,7 +88,7 @@ class Sums(columns.Sums):
         o, c = shape[0] // groups, shape[1]
         lay = _lay(x.shape[0], o, c, windows) if _pays(x.shape[0], o, windows) else None
         if lay is not None:
-            if lay.n == LANES and min(o, c) >= _WIDE and groups == 1:
+            if lay.n == LANES and groups == 1 and _fills(o) * _fills(c) >= _FULL:
                 dw = _weight_gradient(x, dy, shape, lay)
                 if is_finite(dw):
                     return dw
@@ -122,6 +122,11 @@ def _lay(n: int, o: int, c: int, windows: Windows) -> Lay | None:
     while together > 1 and together * size > (_NUMBERS if together > 4 else 8 * _NUMBERS):
         together //= 2
     return lay_of(windows, together) if vectors(windows, together) * windows.taps <= _ENTRIES else None
+
+
+def _fills(channels: int) -> float:
+    """What part of the tiles these channels fill."""
+    return channels / (-(-channels // LANES) * LANES)
 
 
 def flat(x: np.ndarray) -> np.ndarray:
