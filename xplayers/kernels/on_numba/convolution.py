@@ -14,8 +14,8 @@ from .winograd import MAPS as WINOGRAD
 
 __all__: list[str] = []
 
-_CHANNELS = 64  # from here on, and for planes of this size, Winograd's products take less time than direct sums
-_PIXELS = 196
+_PIXELS = 196  # in planes of which Winograd's tiles waste little
+_PRODUCTS = 10_000_000  # channels^2 times pixels from which its products save more time than its maps take
 
 
 def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
@@ -23,8 +23,7 @@ def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation
     if planes.supports(*given) and _is_of_few(x, weight, groups) and not _in_lanes(x, weight, stride, groups):
         way, answer = planes.conv_backward, planes.conv(LOOPS, *given)
     else:
-        pay = x.ndim == 4 and worth(min(weight.shape[:2]), _CHANNELS) and worth(x[0, 0].size, _PIXELS)
-        maps = maps_for(weight, WINOGRAD if pay else None)
+        maps = maps_for(weight, WINOGRAD if x.ndim == 4 and _is_of_many(x, weight) else None)
         way, answer = winograd.twin_backward, NotImplemented if maps is None else winograd.twin(maps, *given)
     return answer if answer is NotImplemented else (answer[0], (way, *answer[1]))
 
@@ -32,6 +31,12 @@ def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation
 def _is_of_few(x: Any, weight: Any, groups: int) -> bool:
     """Whether tiles of outputs would be mostly empty, or made of few products."""
     return weight.shape[1] <= 3 and weight.shape[0] <= 32 * groups and (groups > 1 or x[0, 0].size > 144)
+
+
+def _is_of_many(x: Any, weight: Any) -> bool:
+    """Whether Winograd's products are worth its maps."""
+    pixels = x[0, 0].size
+    return worth(pixels, _PIXELS) and worth(min(weight.shape[:2]) ** 2 * pixels, _PRODUCTS)
 
 
 def _in_lanes(x: Any, weight: Any, stride: Any, groups: int) -> bool:
@@ -42,6 +47,7 @@ def _in_lanes(x: Any, weight: Any, stride: Any, groups: int) -> bool:
 
 
 _RULE = """float32: depthwise ones of small planes in vectors of channels, others of up to 3 channels a group, to at
-most 32, in one or two dimensions plane by plane, 3x3 of stride 1 from 64 channels and 14x14 pixels by Winograd
-F(2x2, 3x3), with precision="fast" by F(4x4, 3x3), kernels of 1 by columns, all others directly in tiles"""
+most 32, in one or two dimensions plane by plane, 3x3 of stride 1 of many channels and pixels (256 @14, 128
+@28, 64 @56) by Winograd F(2x2, 3x3), with precision="fast" from 64 by F(4x4, 3x3), kernels of 1 by columns,
+all others directly in tiles"""
 convolutions.register("numba", Sums(COLUMNS), _RULE.replace("\n", " "), _special)

@@ -30,6 +30,7 @@ _NEAR = _U(64)  # vectors whose sums are finished before the next: what they rea
 _NUMBERS = 1 << 17  # of x and y that are read and written for a tile of outputs: half of the second cache
 _ENTRIES = 1 << 18  # of a table
 _THREADED = 1 << 23  # multiplications that are worth a second thread
+_FULL = 0.9  # of the numbers in tiles of outputs by inputs, from which these are quicker than sums across vectors
 _PARTS = 4  # of a call on threads
 
 
@@ -87,6 +88,11 @@ class Sums(columns.Sums):
         o, c = shape[0] // groups, shape[1]
         lay = _lay(x.shape[0], o, c, windows) if _pays(x.shape[0], o, windows) else None
         if lay is not None:
+            if lay.n == LANES and groups == 1 and _fills(o) * _fills(c) >= _FULL:
+                dw = _weight_gradient(x, dy, shape, lay)
+                if is_finite(dw):
+                    return dw
+                return super().weight_gradient(x, dy, shape, stride, pairs, dilation, groups)
             dw = np.empty(shape, np.float32)
             how = x.shape[0], groups, c, o, windows.taps, lay.n
             given = flat(x), flat(dy), dw.reshape(-1), how, lay.x[:5], lay.y[:5], lay.x.columns, lay.y.columns
@@ -116,6 +122,11 @@ def _lay(n: int, o: int, c: int, windows: Windows) -> Lay | None:
     while together > 1 and together * size > (_NUMBERS if together > 4 else 8 * _NUMBERS):
         together //= 2
     return lay_of(windows, together) if vectors(windows, together) * windows.taps <= _ENTRIES else None
+
+
+def _fills(channels: int) -> float:
+    """What part of the tiles these channels fill."""
+    return channels / (-(-channels // LANES) * LANES)
 
 
 def flat(x: np.ndarray) -> np.ndarray:
@@ -174,34 +185,84 @@ def _weigh(
         _each(lambda group, some: work(slice(0, count), group, some), groups, out, width, amount)
 
 
+def _weight_gradient(x: np.ndarray, dy: np.ndarray, shape: Any, lay: Lay) -> np.ndarray:
+    """By tiles of 16 outputs by 16 inputs, which are sums over all images and pixels: for these nothing is summed up
+    across a vector, but channels have to stand side by side."""
+    (n, o), c = dy.shape[:2], x.shape[1]
+    taps, wide = math.prod(shape[2:]), -(-c // LANES) * LANES
+    dw = np.empty(shape, np.float32)
+    pixels_x, pixels_y = lay.x.columns // LANES, np.arange(lay.forward.target.size, dtype=np.uintp)
+    size = int(pixels_x.max()) + 1
+    given = (
+        flat(x),
+        flat(dy),
+        dw.reshape(-1),
+        n,
+        c,
+        o,
+        taps,
+        wide,
+        size,
+        pixels_x * _U(n * wide),
+        pixels_y * _U(n * LANES),
+    )
+    first, place, which = lay.pairs
+    tables = first, place // _U(LANES) * _U(n * wide), which // _U(tiles.OUT * LANES)
+    _each(lambda _, some: _slope_across(*given, *tables, some.start, some.stop), 1, o, LANES, dy.size * c * taps)
+    return dw
+
+
 def _packed(weight: np.ndarray, groups: int, out: int, into: int, steps: tuple[int, int]) -> tuple[np.ndarray, int]:
     """The weight as (groups, blocks, taps, in, width), and the width; steps lead to the next output and input."""
     taps = weight.size // (groups * out * into)
     width = 16 if out > 8 else 8 if out > 4 else 4
     blocks = -(-out // width)
     packed = (np.empty if out % width == 0 else np.zeros)(groups * blocks * taps * into * width, np.float32)
-    given = flat(weight)
-    all_blocks = groups * blocks
-    each = -(-all_blocks // _PARTS) if weight.size > _NUMBERS else all_blocks
+    given, count = flat(weight), groups * blocks
+    # where the numbers of one output that follow one another go to: a run of taps, or taps of one input after another's
+    run = taps if steps[0] == taps else into * taps
+    places = (np.arange(run, dtype=np.uintp) % _U(taps) * _U(into) + np.arange(run, dtype=np.uintp) // _U(taps)) * _U(
+        width
+    )
     in_parts(
-        lambda part: _pack_weight(given, packed, part.start, part.stop, out, into, taps, width, *steps),
-        runs(all_blocks, each),
+        lambda part: _pack_weight(given, packed, part.start, part.stop, out, into, taps, width, places, *steps),
+        runs(count, -(-count // _PARTS) if weight.size > _NUMBERS else count),
     )
     return packed, width
 
 
 @compiled
-def _pack_weight(w, packed, first, last, out, into, taps, width, step_out, step_in):
+def _pack_weight(w, packed, first, last, out, into, taps, width, places, step_out, step_in):
     blocks = (out + width - 1) // width
+    run = _U(places.size)
+    whole = _U(taps * into * width)
+    inputs = into if places.size == taps else 1  # taken one by one
     for part in range(first, last):
         g, block = part // blocks, part % blocks
         count = min(width, out - block * width)
-        for i in range(into):
-            target = _U((((g * blocks + block) * taps) * into + i) * width)
-            for o in range(_U(count)):
-                source = _U(g * out * into * taps + (block * width) * step_out + i * step_in) + o * _U(step_out)
-                for k in range(_U(taps)):
-                    packed[target + k * _U(into * width) + o] = w[source + k]
+        for i in range(inputs):
+            source = _U(g * out * into * taps + block * width * step_out + i * step_in)
+            target = _U(part) * whole + _U(i * width)
+            if count == 16 and run >= _U(4):
+                _across(w, source, _U(step_out), run, packed, target, places)
+            else:
+                for o in range(_U(count)):
+                    for k in range(run):
+                        packed[target + places[k] + o] = w[source + o * _U(step_out) + k]
+
+
+@compiled
+def _across(x, source, apart, width, to, target, places):
+    """`width` numbers, 4 at least, of 16 rows that are `apart`: the 16 of each column side by side at its place."""
+    step = _U(16) if width >= _U(16) else _U(8) if width >= _U(8) else _U(4)
+    for j in range(_U(0), width, step):
+        k = min(j, width - step)
+        if step == _U(16):
+            tiles.side_16(x, source + k, apart, to, target, places, k, step)
+        elif step == _U(8):
+            tiles.side_8(x, source + k, apart, to, target, places, k, _U(16))
+        else:
+            tiles.side_4(x, source + k, apart, to, target, places, k, _U(16))
 
 
 @compiled
@@ -357,3 +418,61 @@ def _slope(x, dy, dw, how, side_x, side_y, places_x, places_y, target, first, pl
                 to = ((_U(g * out + low) + o) * _U(channels) + c) * _U(taps)
                 for k in range(_U(taps)):
                     dw[to + k] = sums[at + k * _U(32)]
+
+
+@compiled
+def _slope_across(x, dy, dw, n, c, o, taps, wide, size, places_x, places_y, first, place, which, low, high):
+    src = zeros(_U(size * n * wide))  # (pixels, images, channels)
+    vectors = _U(places_y.size * n * LANES)
+    slope = zeros(_U((high - low + LANES - 1) // LANES) * vectors)  # (blocks, pixels, images, 16 outputs)
+    step = _U(wide + LANES)  # not a power of two: what is gathered at the end does not fall on itself in the cache
+    sums = np.empty(_U(taps * LANES) * step, np.float32)  # (16 outputs, taps, channels)
+    for image in range(n):
+        _beside(x, image * c, c, places_x, src, image * wide, LANES)
+        _beside(dy, image * o + low, high - low, places_y, slope, image * LANES, vectors)
+    runs_of_pixels = (first.size - 1) // taps
+    apart = _U(wide)
+    for block in range(_U((high - low + LANES - 1) // LANES)):
+        for run in range(_U(runs_of_pixels)):
+            for k in range(_U(taps)):
+                e = run * _U(taps) + k
+                for i in range(_U(0), apart, _U(LANES)):
+                    tiles.weighed(
+                        _U(LANES),
+                        src,
+                        first[e],
+                        first[e + _U(1)],
+                        which,
+                        place,
+                        i,
+                        _U(n),
+                        apart,
+                        slope,
+                        block * vectors,
+                        _U(n * LANES),
+                        sums,
+                        k * step + i,
+                        _U(taps) * step,
+                        run > _U(0),
+                    )
+        start = _U(low) + block * _U(LANES)
+        for j in range(_U(min(LANES, high - start))):
+            target = (start + j) * _U(c) * _U(taps)
+            for i in range(_U(c)):
+                for k in range(_U(taps)):
+                    dw[target + k] = sums[(j * _U(taps) + k) * step + i]
+                target += _U(taps)
+
+
+@compiled
+def _beside(x, first, channels, places, to, target, far):
+    """Planes first ... first + channels, to channels side by side for each pixel; every 16 are `far` from the last."""
+    pixels = _U(places.size)
+    for c in range(_U(0), _U(channels), _U(LANES)):
+        source, at = (_U(first) + c) * pixels, _U(target) + c // _U(LANES) * _U(far)
+        if c + _U(LANES) <= _U(channels) and pixels >= _U(4):
+            _across(x, source, pixels, pixels, to, at, places)
+        else:
+            for j in range(min(_U(LANES), _U(channels) - c)):
+                for k in range(pixels):
+                    to[at + places[k] + j] = x[source + j * pixels + k]
