@@ -141,7 +141,7 @@ class HostScans:
         return (y, last), (rows, way.step, weights, None, tuple(held), (y,) * cell.states)
 
     def _backward(self, parted: bool, _: Any, dy: Any, dstate: Any, cache: Any, want_x: bool, want: Any) -> Any:
-        rows, step, (w_ih, w_hh, b_ih, b_hh, _w), _none, held, (y, *_r) = cache
+        rows, step, (w_ih, w_hh, *_rest), _none, held, (y, *_r) = cache
         cell, (t, n, h), g, way = self.cell, y.shape, w_hh.shape[0], slice(None, None, step)
         da = np.empty((cell.gates, h, t, n), y.dtype)
         dr = np.empty_like(da) if cell.apart else da
