@@ -2,12 +2,14 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from xplayers.functional import convolution as agnostic
+from xplayers.functional.pair import wants
 
 from .registry import kernel
 
@@ -45,6 +47,7 @@ def register(means: str, sums: Any, rule: str, special: Special | None = None) -
                 functools.partial(backward_by, sums),
                 rule,
                 first,
+                n,
             )
 
 
@@ -55,15 +58,21 @@ def _register(
     backward_by: Special,
     rule: str,
     special: Special | None,
+    n: int,
 ) -> None:
     order = list(inspect.signature(reference).parameters)
     defaults = [p.default for p in inspect.signature(reference).parameters.values()]
 
     def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-        by_special, *cache = cache
-        if by_special:
-            return by_special(dy, tuple(cache), wanted=wanted)
-        return backward_by(dy, tuple(cache), wanted)
+        by_special, has_bias, *cache = cache
+        want_x, want_weight, want_bias = wants(wanted, 3)
+        dx = dweight = dbias = None
+        if want_x or want_weight:
+            some = want_x, want_weight, False
+            dx, dweight, _ = (by_special or backward_by)(dy, tuple(cache), wanted=some)
+        if want_bias and has_bias:
+            dbias = _bias_gradient(dy, n)
+        return dx, dweight, dbias
 
     @kernel("numpy", reference, backward, supports, means=means, rule=rule)
     def forward(*given: Any, **named: Any) -> Any:
@@ -76,6 +85,14 @@ def _register(
         if special is not None:
             answer = special(*arguments)
             if answer is not NotImplemented:
-                return answer
+                y, (way, *cache) = answer
+                return y, (way, arguments[2] is not None, *cache)
         y, cache = forward_by(*arguments)
-        return y, (None, *cache)
+        return y, (None, arguments[2] is not None, *cache)
+
+
+def _bias_gradient(dy: np.ndarray, n: int) -> np.ndarray:
+    """dy (N, O, *counts) or (O, *counts), of n axes -> (O,): a product with ones is five times as quick as a sum."""
+    o = dy.shape[-n - 1]
+    rows = np.ascontiguousarray(dy).reshape(-1, math.prod(dy.shape[-n:]))
+    return (rows @ np.ones(rows.shape[1], dy.dtype)).reshape(-1, o).sum(axis=0)
