@@ -304,4 +304,15 @@ TWINS = [
         {"x": (2, 3, 4, 3, 5), "weight": (3, 4, 2, 3, 2)},
         {"stride": 2, "padding": (0, 1, 0)},
     ),
+    # one window: an affine map
+    _conv(2, (5, 6, 3, 4), (7, 6, 3, 4), (7,)),
+    Function("conv_transpose2d", {"x": (4, 9, 1, 1), "weight": (9, 5, 4, 3), "bias": (5,)}),
+    # columns that are the image; many channels out; columns' gradients that are added up in bands
+    _conv(2, (3, 70, 64, 64), (20, 70, 1, 1), (20,)),
+    _conv(2, (2, 30, 6, 6), (130, 30, 3, 3), (130,), stride=2, padding=1),
+    _conv(2, (2, 4, 9, 6), (130, 4, 3, 3)),
+    _conv(2, (1, 3, 90, 90), (16, 3, 5, 5), (16,), padding=1),
+    _conv(2, (2, 3, 91, 90), (16, 3, 7, 5), (16,), padding=2, stride=(2, 1)),
+    # lines of planes longer than a block
+    _conv(2, (3, 4, 100, 101), (4, 1, 3, 3), (4,), padding=1, stride=2, groups=4),
 ]

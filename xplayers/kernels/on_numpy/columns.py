@@ -19,6 +19,7 @@ from ..threads import runs
 __all__ = ["Axis", "Block", "Columns", "blocks", "grouped", "inside", "phases", "windows"]
 
 _NUMBERS = 1 << 18  # of columns in a block: 1 MB, a core's second cache
+_APART = 64  # windows of an image from which its products are not too small
 _NARROW = 64  # rows of columns up to which those of all taps along the first axis stand in one product
 
 
@@ -121,7 +122,10 @@ class Columns:
         self.is_whole = rows == [Axis(self.size, 1, (0,))] and all(
             axis == Axis(size, 1, (0,)) for axis, size in zip(across, x.shape[3:], strict=True)
         )
+        # Narrow ones of large images stand image by image, as y does: nothing of y is put in another order.
+        self.is_apart = len(rows) == 1 and self.is_stacked(0) and rows[0].windows * math.prod(self.counts) >= _APART
         self.held: Any = np.empty(0, np.float32)
+        self.target: Any = self.held
         self.stack: Any = self.held
         self.block = Block(slice(0, 0), slice(0, 0))
 
@@ -130,36 +134,50 @@ class Columns:
         n = block.images.stop - block.images.start
         x = self.x[:, :, :, block.images]
         groups, c = self.x.shape[:2]
-        shape = groups, len(self.taps) * c, -1
+        shape = groups, len(self.taps) * c, *((n, -1) if self.is_apart else (-1,))
         if self.block.band != block.band or not self.held.size:
             self.where = _rows(self.rows, block.band, self.size)
         self.row = n * math.prod(self.counts)  # positions
         if self.is_whole and n == 1 and x[0, 0].flags.c_contiguous:
             self.laid = x[:, :, block.band].reshape(shape)
             return
-        if self.block.band != block.band or not self.held.size or self.held.shape[4] != n:
-            self.held = np.zeros((groups, len(self.taps), c, self.where.size, n, *self.counts), np.float32)
+        if self.block.band != block.band or not self.held.size or self.target.shape[4] != n:
+            lines = (n, self.where.size) if self.is_apart else (self.where.size, n)
+            self.held = np.zeros((groups, len(self.taps), c, *lines, *self.counts), np.float32)
+            self.target = self.held.swapaxes(3, 4) if self.is_apart else self.held
         self.block = block
         for t, across in enumerate(self.taps):
             if None not in across:
                 to, seen = zip(*across, strict=True)
                 for rows, image in self.where.copies:
-                    target = self.held[:, t, :, rows][(..., *to)]
+                    target = self.target[:, t, :, rows][(..., *to)]
                     target[...] = x[:, :, image][(..., *seen)]
         self.laid = self.held.reshape(shape)
 
     def of(self, axis: int, windows: int) -> list[np.ndarray]:
-        """For each tap along one of `rows`: (groups, taps * C, positions of so many windows), or all taps in one."""
-        starts, width = self.where.starts[axis], windows * self.row
-        seen = [self.laid[:, :, start * self.row : start * self.row + width] for start in starts]
+        """For each tap along one of `rows`: (groups, taps * C, positions of so many windows), or all taps in one.
+
+        Where they are apart it is one of (n, groups, taps * C, positions).
+        """
+        starts, (groups, depth) = self.where.starts[axis], self.laid.shape[:2]
+        if self.is_apart:
+            row = math.prod(self.counts)
+            stack = self._stack((self.laid.shape[2], groups, len(starts), depth, windows * row))
+            for i, start in enumerate(starts):
+                stack[:, :, i] = self.laid[..., start * row : (start + windows) * row].transpose(2, 0, 1, 3)
+            return [stack.reshape(*stack.shape[:2], -1, windows * row)]
+        seen = [self.laid[:, :, start * self.row : (start + windows) * self.row] for start in starts]
         if not self.is_stacked(axis):
             return seen
-        groups, depth = self.laid.shape[:2]
-        if self.stack.shape != (groups, len(seen), depth, width):
-            self.stack = np.empty((groups, len(seen), depth, width), np.float32)
+        stack = self._stack((groups, len(seen), depth, windows * self.row))
         for i, run in enumerate(seen):
-            self.stack[:, i] = run
-        return [self.stack.reshape(groups, len(seen) * depth, width)]
+            stack[:, i] = run
+        return [stack.reshape(groups, len(seen) * depth, -1)]
+
+    def _stack(self, shape: tuple[int, ...]) -> np.ndarray:
+        if self.stack.shape != shape:
+            self.stack = np.empty(shape, np.float32)
+        return self.stack
 
     def is_stacked(self, axis: int) -> bool:
         """Whether the columns of all taps along one of `rows` are copied together: narrow products are slow."""

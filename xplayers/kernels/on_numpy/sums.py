@@ -22,6 +22,7 @@ from .columns import Axis, Block, Columns, blocks, grouped, phases, windows
 __all__ = ["SUMS"]
 
 _TURNED = 128  # channels a group up to which dweight is taken as (taps * C, O)
+_MOST = 16  # lanes of blocks, each in memory of its own
 _LANES = 4  # sums that are kept apart, so that the order of adding does not depend on the threads
 
 
@@ -113,10 +114,17 @@ class _Sums:
             columns = Columns(x, groups, axes[:1], axes[1:])
             for block in lanes[lane]:
                 columns.lay(block)
-                part = d[:, :, block.band, block.images].reshape(groups, n_out // groups, -1)
+                part = d[:, :, block.band, block.images]
                 seen = columns.of(0, block.band.stop - block.band.start)
+                if columns.is_apart:
+                    part = part.transpose(3, 0, 1, 2, *range(4, part.ndim)).reshape(
+                        *seen[0].shape[:2], n_out // groups, -1
+                    )
+                else:
+                    part = part.reshape(groups, n_out // groups, -1)
                 if len(seen) < kernel[0]:
-                    more = (seen[0] @ part.transpose(0, 2, 1)).reshape(groups, kernel[0], depth, -1)
+                    more = seen[0] @ part.swapaxes(-1, -2)
+                    more = more.reshape(-1, groups, kernel[0], depth, n_out // groups).sum(axis=0)
                     sums[lane] += more.transpose(1, 0, 2, 3) if turned else more.transpose(1, 0, 3, 2)
                     continue
                 for mine, run in zip(sums[lane], seen, strict=True):
@@ -170,9 +178,9 @@ def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target
     """Writes the correlations of x along `across` and the first axis of each target."""
     rows = [target.axis for target in targets]
     views = [grouped(target.y, groups) for target in targets]
-    bias = None if bias is None else bias.reshape(groups, -1, *(1,) * (x.ndim - 1))
+    bias = None if bias is None else bias.reshape(groups, -1, 1)
     parts = _blocks_of(x, rows, across)
-    lanes = [parts[r] for r in runs(len(parts), max(1, len(parts) // _LANES))]
+    lanes = [parts[r] for r in runs(len(parts), max(1, len(parts) // _MOST))]
 
     def work(lane: int) -> None:
         columns = Columns(x, groups, rows, across)
@@ -183,20 +191,21 @@ def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target
         for block in lanes[lane]:
             columns.lay(block)
             for i, (w, y) in enumerate(zip(ws, views, strict=True)):
-                mine = y[:, :, block.band, block.images]
+                mine = y[:, :, block.band, block.images]  # (groups, M, rows, n, ...)
                 seen = columns.of(i, mine.shape[2])
+                if columns.is_apart:
+                    mine = mine.transpose(3, 0, 1, 2, *range(4, mine.ndim))
                 t = more = None
-                if mine.shape[3] == 1 and targets[i].y.flags.c_contiguous:
-                    t = mine.reshape(*mine.shape[:2], -1)
+                if targets[i].y.flags.c_contiguous and (mine.shape[3] == 1 or columns.is_apart):
+                    t = mine.reshape(*mine.shape[: 2 + columns.is_apart], -1)
                 t = np.matmul(w[0], seen[0], out=t)
                 for w_of_tap, run in zip(w[1:], seen[1:], strict=True):
                     more = np.matmul(w_of_tap, run, out=more)
                     t += more
-                t = t.reshape(mine.shape)
                 if bias is not None:
-                    np.add(t, bias, out=mine)
-                elif not np.may_share_memory(t, mine):
-                    mine[...] = t
+                    t += bias
+                if not np.may_share_memory(t, mine):
+                    mine[...] = t.reshape(mine.shape)
 
     products_in_parts(work, range(len(lanes)))
 
