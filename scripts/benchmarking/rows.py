@@ -334,6 +334,10 @@ _ROWS = (
     "NumPy alone, softmax forward on one thread: exp by itself 0.47 ms where all of torch's takes 0.61; 0.79 ms "
     "without looking for the largest, 1.27 with it"
 )
+_PLANES = (
+    "NumPy alone: nine weights times a row cost 1.0 ns a number in einsum: all taps in one einsum of flat "
+    "lines {} ms on one thread, an einsum for each column of taps {}"
+)
 _ROWS_OF_28 = "on one thread: rows of 28 leave 14 % of vectors of 32 empty; "
 WHY: dict[str, str] = {
     "relu 64 @56": _LINES + "NumPy alone: 0.25 + 0.36 ms in blocks of half a million, 0.82 + 0.79 of 128 thousand",
@@ -354,9 +358,16 @@ WHY: dict[str, str] = {
         "on one thread: rows of 7 in vectors of 8; compiled direct sums 19 ms, columns 22, torch 15 to 16"
     ),
     "conv depthwise 3x3 1024 @7": (
-        "on one thread: vectors of channels 1.2 ms, plane by plane 2.9; what is left is laying out and four loads a "
-        "multiplication"
+        "on one thread: compiled, vectors of channels 1.2 ms, plane by plane 2.9; what is left is laying out and four "
+        "loads a multiplication. " + _PLANES.format(4.4, 8.1)
     ),
+    "conv 3x3 16-32 @4, batch 64": "NumPy alone: rows of 4 numbers; columns of one row's taps 1.4 ms on one thread, "
+    "with the columns' gradients added up 1.7",
+    "conv 3x3 in 32 groups 512 @14": "NumPy alone: products of 16 channels, one for each group and image; columns of "
+    "one row's taps 9.7 ms on one thread, with the columns' gradients added up 13.4",
+    "conv depthwise 3x3 128 @28": _PLANES.format(5.9, 6.1),
+    "conv depthwise 3x3 512 @14": _PLANES.format(6.4, 8.0),
+    "conv depthwise 3x3 stride 2 256 @28": _PLANES.format(8.0, 9.9),
     "adam, 25 million in one array, torch fused": _STEPS,
     "adam, 25 million in 161 arrays, torch fused": _STEPS,
     "adamw, 25 million in one array, torch fused": _STEPS,

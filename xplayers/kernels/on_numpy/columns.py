@@ -19,6 +19,7 @@ from ..threads import runs
 __all__ = ["Axis", "Block", "Columns", "blocks", "grouped", "inside", "phases", "windows"]
 
 _NUMBERS = 1 << 18  # of columns in a block: 1 MB, a core's second cache
+_ALONE = 1 << 17  # in a call that is not worth a second thread
 _APART = 64  # windows of an image from which its products are not too small
 _NARROW = 64  # rows of columns up to which those of all taps along the first axis stand in one product
 
@@ -79,6 +80,8 @@ def blocks(n: int, depth: int, rows: int, across: int, halo: int, numbers: int =
     if each > numbers and rows > 1:
         bands = runs(rows, max(1, numbers // (depth * across) - halo))
         return [Block(slice(i, i + 1), band) for band in bands for i in range(n)]
+    if n * each <= _ALONE:
+        return [Block(slice(0, n), slice(0, rows))]
     run = max(1, min(numbers // max(each, 1), n))
     count = -(-n // run)
     return [Block(images, slice(0, rows)) for images in runs(n, -(-n // (count + count % 2)))]
