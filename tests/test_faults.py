@@ -132,9 +132,9 @@ ONE_EACH = {  # a fault for every law, which notices it by itself
     "agrees_in_float64": Fault("linear.linear_backward", _PRODUCT, f"0.5 * {_PRODUCT}", _AFFINE),
     "agrees_without_kernels": Fault("linear.linear_backward", _PRODUCT, f"0.5 * {_PRODUCT}", _AFFINE),
     "agrees_with_kernels_required": Fault(
-        "kernels.on_numba.normalization._rows_norm_backward",
-        "dbias = np.add.reduce(sum_d,",
-        "dbias = np.add.reduce(2.0 * sum_d,",
+        "kernels.on_numba.normalization._ones",
+        "is None else weight",
+        "is None else np.float32(2) * weight",
         "BatchNorm2d(3)-",
     ),
     "agrees_in_float32": Fault("linear.linear_forward", "y + bias", "xp.astype(y + bias, xp.float64)", _AFFINE),
