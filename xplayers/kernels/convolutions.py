@@ -29,9 +29,16 @@ def supports(x: Any, weight: Any, bias: Any = None, *rest: Any, **named: Any) ->
     )
 
 
-def register(means: str, sums: Any, rule: str, special: Special | None = None) -> None:
+def register(
+    means: str,
+    sums: Any,
+    rule: str,
+    special: Special | None = None,
+    pays: Callable[[Any, Any, int], bool] = lambda x, weight, n: True,
+) -> None:
     """Makes the six twins of a means, by three sums as in functional/convolution.py. `special` is asked first for a
-    convolution; its backward leads its cache."""
+    convolution; its backward leads its cache. `pays` says whether the sums are quicker than the agnostic code for an x
+    and a weight of n axes."""
     ways = (
         ("conv", agnostic.conv_forward_by, agnostic.conv_backward_by),
         ("conv_transpose", agnostic.conv_transpose_forward_by, agnostic.conv_transpose_backward_by),
@@ -47,6 +54,7 @@ def register(means: str, sums: Any, rule: str, special: Special | None = None) -
                 functools.partial(backward_by, sums),
                 rule,
                 first,
+                pays,
                 n,
             )
 
@@ -58,6 +66,7 @@ def _register(
     backward_by: Special,
     rule: str,
     special: Special | None,
+    pays: Callable[[Any, Any, int], bool],
     n: int,
 ) -> None:
     order = list(inspect.signature(reference).parameters)
@@ -87,6 +96,8 @@ def _register(
             if answer is not NotImplemented:
                 y, (way, *cache) = answer
                 return y, (way, arguments[2] is not None, *cache)
+        if not pays(arguments[0], arguments[1], n):
+            return NotImplemented
         y, cache = forward_by(*arguments)
         return y, (None, arguments[2] is not None, *cache)
 

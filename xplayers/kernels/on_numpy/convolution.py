@@ -8,6 +8,7 @@ from typing import Any
 from .. import convolutions, planes, winograd
 from ..registry import worth
 from ..winograd_four import maps_for
+from .beside import is_of_small
 from .planes import conv, conv_backward
 from .sums import SUMS
 from .winograd import MAPS
@@ -15,6 +16,7 @@ from .winograd import MAPS
 __all__: list[str] = []
 
 _CHANNELS = 128  # from here on Winograd's products take more time than its maps: with 64 it is as quick as columns
+_LONG = 1024  # numbers in a column of one dimension from which its layout costs little beside its product
 _SIZE = 1 << 14  # numbers in x from which planes are worth it
 
 
@@ -28,7 +30,12 @@ def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation
     return answer if answer is NotImplemented else (answer[0], (way, *answer[1]))
 
 
+def _pays(x: Any, weight: Any, n: int) -> bool:
+    """In one dimension columns are the agnostic code's, unless they are long or of small images in a large batch."""
+    return n > 1 or is_of_small(x) or worth(weight[0].size, _LONG)
+
+
 _RULE = """float32: depthwise ones plane by plane, 3x3 of stride 1 from 128 channels by Winograd F(2x2, 3x3), with
 precision="fast" from 64 by F(4x4, 3x3), one window as an affine map, all others by columns; the gradient of x is
-added up where y has more than twice its channels"""
-convolutions.register("numpy", SUMS, _RULE.replace("\n", " "), _special)
+added up where y has more than twice its channels; in one dimension, 1024 and more a column, or small images"""
+convolutions.register("numpy", SUMS, _RULE.replace("\n", " "), _special, _pays)

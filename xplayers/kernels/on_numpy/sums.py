@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..threads import products_in_parts, runs
+from . import beside
 from .added import add_columns
 from .columns import Axis, Block, Columns, blocks, grouped, phases, windows
 
@@ -46,6 +47,9 @@ class _Sums:
             if bias is not None:
                 y += bias
             return y.reshape(*y.shape, *(1,) * len(axes))
+        counts = [axis.windows for axis in axes]
+        if beside.is_beside(x, counts, groups, pairs):
+            return beside.correlate(x, weight, bias, counts, stride, pairs, dilation)
         y = np.empty((x.shape[0], weight.shape[0], *(axis.windows for axis in axes)), np.float32)
         x, out, w, axes = _at_least_two(axes, x, y, weight)
         w = _taps_first(w.reshape(groups, -1, *w.shape[1:])).swapaxes(2, 3)
@@ -66,6 +70,8 @@ class _Sums:
             if bias is not None:
                 dx += bias.reshape(-1, *(1,) * len(axes))
             return dx
+        if beside.is_beside(dx, dy.shape[2:], groups, pairs):
+            return beside.scatter(dy, weight, bias, sizes, stride, pairs, dilation)
         dy, out, w, axes = _at_least_two(axes, dy, dx, weight)
         w = w.reshape(groups, -1, *w.shape[1:])
         stride = (1,) * (out.ndim - 2 - len(stride)) + tuple(stride)
@@ -99,6 +105,8 @@ class _Sums:
         axes = windows(x.shape[2:], kernel, stride, pairs, dilation)
         if groups == 1 and _is_one(axes, x.shape):
             return (dy.reshape(len(dy), -1).T @ x.reshape(len(x), -1)).reshape(shape)
+        if beside.is_beside(x, dy.shape[2:], groups, pairs):
+            return beside.weight_gradient(x, dy, shape, stride, pairs, dilation)
         x, dy, w, axes = _at_least_two(axes, x, dy, np.broadcast_to(np.float32(0), shape))
         kernel = w.shape[2:]
         d, depth = grouped(dy, groups), math.prod(kernel[1:]) * c_in
