@@ -19,6 +19,7 @@ __all__ = ["correlate", "is_beside", "is_of_small", "scatter", "weight_gradient"
 _IMAGES = 16
 _CHANNELS = 4
 _POSITIONS = 200
+_TURNED = 128  # channels of y up to which dweight is taken as (C * taps, O), as in sums.py
 _NUMBERS = 1 << 18  # of columns in a part: 1 MB, a core's second cache
 
 
@@ -116,14 +117,18 @@ def scatter(dy: Any, weight: Any, bias: Any, sizes: Any, stride: Any, pairs: Any
 def weight_gradient(x: Any, dy: Any, shape: Any, stride: Any, pairs: Any, dilation: Any) -> np.ndarray:
     """x (N, C, *sizes), dy (N, O, *counts) -> dweight of `shape`, (O, C, *kernel)."""
     o, c, *kernel = shape
-    parts = _parts(len(x), math.prod(shape[1:]), math.prod(dy.shape[2:]))
-    sums = np.empty((len(parts), math.prod(shape[1:]), o), np.float32)
+    depth = math.prod(shape[1:])
+    parts = _parts(len(x), depth, math.prod(dy.shape[2:]))
+    turned = o <= _TURNED
+    sums = np.empty((len(parts), *((depth, o) if turned else (o, depth))), np.float32)
 
     def work(i: int) -> None:
         part = parts[i]
-        n = part.stop - part.start
-        images = _Images(n, c, x.shape[2:], kernel, dy.shape[2:], stride, pairs, dilation)
-        np.matmul(images.columns(x[part]), _turned(dy[part]).reshape(o, -1).T, out=sums[i])
+        images = _Images(part.stop - part.start, c, x.shape[2:], kernel, dy.shape[2:], stride, pairs, dilation)
+        columns, d = images.columns(x[part]), _turned(dy[part]).reshape(o, -1)
+        left, right = (columns, d.T) if turned else (d, columns.T)
+        np.matmul(left, right, out=sums[i])
 
     products_in_parts(work, range(len(parts)))
-    return np.ascontiguousarray(sums.sum(axis=0).T).reshape(shape)
+    whole = sums[0] if len(parts) == 1 else sums.sum(axis=0)
+    return (np.ascontiguousarray(whole.T) if turned else whole).reshape(shape)

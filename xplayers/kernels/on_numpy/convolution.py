@@ -16,6 +16,7 @@ from .winograd import MAPS
 __all__: list[str] = []
 
 _CHANNELS = 128  # from here on Winograd's products take more time than its maps: with 64 it is as quick as columns
+_PIXELS = 196  # from here on, too: in smaller images much of the tiles is waste
 _LONG = 1024  # numbers in a column of one dimension from which its layout costs little beside its product
 _SIZE = 1 << 14  # numbers in x from which planes are worth it
 
@@ -25,7 +26,8 @@ def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation
     if groups != 1 and weight.shape[1] == 1 and worth(x.size, _SIZE) and planes.supports(*given):
         way, answer = conv_backward, conv(*given)
     else:
-        maps = maps_for(weight, MAPS if worth(min(weight.shape[:2]), _CHANNELS) else None)
+        pay = x.ndim == 4 and worth(min(weight.shape[:2]), _CHANNELS) and worth(x[0, 0].size, _PIXELS)
+        maps = maps_for(weight, MAPS if pay else None)
         way, answer = winograd.twin_backward, NotImplemented if maps is None else winograd.twin(maps, *given)
     return answer if answer is NotImplemented else (answer[0], (way, *answer[1]))
 
@@ -35,7 +37,8 @@ def _pays(x: Any, weight: Any, n: int) -> bool:
     return n > 1 or is_of_small(x) or worth(weight[0].size, _LONG)
 
 
-_RULE = """float32: depthwise ones plane by plane, 3x3 of stride 1 from 128 channels by Winograd F(2x2, 3x3), with
-precision="fast" from 64 by F(4x4, 3x3), one window as an affine map, all others by columns; the gradient of x is
-added up where y has more than twice its channels; in one dimension, 1024 and more a column, or small images"""
+_RULE = """float32: depthwise ones plane by plane, 3x3 of stride 1 from 128 channels and 14x14 pixels by Winograd
+F(2x2, 3x3), with precision="fast" from 64 by F(4x4, 3x3), one window as an affine map, small images of large batches
+side by side, all others by columns, in one dimension from 1024 numbers a column; the gradient of x is added up where y
+has more than twice its channels"""
 convolutions.register("numpy", SUMS, _RULE.replace("\n", " "), _special, _pays)
