@@ -7,7 +7,7 @@ is one, halves of the samples: the small products of a step do not make up for t
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from xplayers.functional import recurrent as agnostic
 from .registry import kernel, worth
 from .threads import one_blas_thread, products_in_parts, runs
 
-__all__ = ["HostScans", "host_supports", "register"]
+__all__ = ["HostScans", "plain_supports", "register"]
 
 _WORTH_THREADS = 1 << 22  # multiplications of a direction
 _LEAST_SAMPLES = 32  # that are halved: products of fewer than 16 columns are slow
@@ -62,8 +62,8 @@ def register(
         return (y, states if several else states[0]), cache
 
 
-def host_supports(
-    dtypes: str,
+def plain_supports(
+    dtypes: Collection[str],
     x: Any,
     hx: Any,
     params: Any,
@@ -79,7 +79,7 @@ def host_supports(
     rng: Any = None,
 ) -> bool:
     """Whether all arrays are of one of the dtypes, no lengths are given and no layer projects its output."""
-    if x.dtype.char not in dtypes or lengths is not None or x.size == 0 or x.ndim not in (2, 3):
+    if x.dtype.name not in dtypes or lengths is not None or x.size == 0 or x.ndim not in (2, 3):
         return False
     per = 4 if has_biases else 2
     layers = num_layers * (2 if bidirectional else 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from xplayers.functional import recurrent as agnostic
 
-from ..recurrences import register
+from ..recurrences import plain_supports, register
 from . import launching
 from .launching import FLOATS, contiguous, elements, empty, launch, product, types
 
@@ -114,30 +114,12 @@ class _Scans:
         return lambda name, *arguments: launch("recurrent", name, kinds, shape, *arguments)
 
 
-def _supports(
-    cell: _Cell,
-    x: Any,
-    hx: Any,
-    params: Any,
-    has_biases: bool = True,
-    num_layers: int = 1,
-    dropout: float = 0.0,
-    train: bool = False,
-    bidirectional: bool = False,
-    batch_first: bool = False,
-    *,
-    lengths: Any = None,
-    mask: Any = None,
-    rng: Any = None,
-) -> bool:
+def _supports(cell: _Cell, x: Any, hx: Any, params: Any, *options: Any, **named: Any) -> bool:
     """Floats of one dtype, gates that fit, no lengths, no layer that projects its output."""
-    if x.dtype.name not in FLOATS or lengths is not None or x.size == 0 or x.ndim not in (2, 3):
+    if not plain_supports(FLOATS, x, hx, params, *options, **named):
         return False
+    has_biases = options[0] if options else named.get("has_biases", True)
     per = 4 if has_biases else 2
-    layers = num_layers * (2 if bidirectional else 1)
-    states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
-    if len(params) != per * layers or any(p.dtype != x.dtype for p in (*params, *states)):
-        return False
     gates = (cell.gates * w_hh.shape[1] for w_hh in params[1::per])
     return all(p.shape[0] == g for k, g in enumerate(gates) for p in params[k * per : (k + 1) * per])
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from xplayers.functional import recurrent as agnostic
 
-from ..recurrences import HostScans, host_supports, register
+from ..recurrences import HostScans, plain_supports, register
 from .compiling import compiled
 from .elementary import sigmoid, tanh
 
@@ -233,7 +233,7 @@ _RULE = "float32, no lengths, no projection: compiled steps with the samples inn
 
 
 def _register(name: str, cell: _Cell, agnostic_cell: Any) -> None:
-    supports = functools.partial(host_supports, "f")
+    supports = functools.partial(plain_supports, ("float32",))
     register("numpy", "numba", _RULE, name, HostScans(cell), agnostic_cell, supports)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from xplayers.functional import recurrent as agnostic
 
-from ..recurrences import HostScans, host_supports, register
+from ..recurrences import HostScans, plain_supports, register
 
 __all__: list[str] = []
 
@@ -203,7 +203,7 @@ _RULE = "float32 and float64, no lengths, no projection: one tanh for all gates,
 
 
 def _register(name: str, cell: _Cell, agnostic_cell: Any) -> None:
-    supports = functools.partial(host_supports, "fd")
+    supports = functools.partial(plain_supports, ("float32", "float64"))
     register("numpy", "numpy", _RULE, name, HostScans(cell), agnostic_cell, supports)
 
 
