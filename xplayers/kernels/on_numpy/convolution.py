@@ -9,7 +9,7 @@ from .. import convolutions, planes, winograd
 from ..registry import worth
 from ..winograd_four import maps_for
 from .beside import is_of_small
-from .planes import conv, conv_backward
+from .planes import LOOPS
 from .sums import SUMS
 from .winograd import MAPS
 
@@ -24,7 +24,7 @@ _SIZE = 1 << 14  # numbers in x from which planes are worth it
 def _special(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
     given = x, weight, bias, stride, padding, dilation, groups
     if groups != 1 and weight.shape[1] == 1 and worth(x.size, _SIZE) and planes.supports(*given):
-        way, answer = conv_backward, conv(*given)
+        way, answer = planes.conv_backward, planes.conv(LOOPS, *given)
     else:
         pay = x.ndim == 4 and worth(min(weight.shape[:2]), _CHANNELS) and worth(x[0, 0].size, _PIXELS)
         maps = maps_for(weight, MAPS if pay else None)
