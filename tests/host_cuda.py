@@ -40,7 +40,7 @@ class Host:
         return True
 
     @functools.cache  # noqa: B019  (one host a session)
-    def library(self, family, types):
+    def loaded(self, family, types):
         target = self.folder / f"{family}-{'-'.join(kind for _, kind in types)}.so"
         text = launching.source(family, types, str(_HERE / "host_cuda.h"))
         text += "\n".join(f"HOST_RUNS({name})" for name in kernels_of(text))
@@ -50,7 +50,7 @@ class Host:
         return ctypes.CDLL(str(target))
 
     def kernel(self, family, name, types):
-        run = getattr(self.library(family, types), f"run_{name}")
+        run = getattr(self.loaded(family, types), f"run_{name}")
         self.launched.add((family, name, types))
 
         def call(grid, block, arguments):

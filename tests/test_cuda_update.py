@@ -190,7 +190,7 @@ def test_what_is_not_plain_is_given_back(paper):
 
 def test_a_group_may_hold_arrays_of_two_libraries(paper, monkeypatch):
     registry.load("numpy")
-    held = [u for u in registry._state.updates if u.library == "numpy"]
+    held = [u for u in registry._state.updates if u.of_library == "numpy"]
     monkeypatch.setattr(registry._state, "updates", list(held))
     registry.update("cupy", "cuda", rule="")(update.step_many)
     assert [u.means for u in registry._state.updates] == [u.means for u in held] + ["cuda"]

@@ -12,6 +12,7 @@ import pytest
 
 import xplayers as xpl
 import xplayers.functional as F
+from tests.cases import make, rows, seeded
 from xplayers.kernels import registry
 from xplayers.kernels.registry import kernel
 
@@ -212,3 +213,40 @@ def test_a_loop_is_compiled_in_its_turn(monkeypatch):
     assert turns == [1]
     assert twice(3.0) == 6.0
     assert turns == [1], "a turn for what is compiled already"
+
+
+def cast(tree):
+    """Floats of a nest in float32, which every twin takes."""
+    if isinstance(tree, tuple):
+        return tuple(cast(t) for t in tree)
+    return tree.astype("f4") if tree is not None and tree.dtype.kind == "f" else tree
+
+
+TWINS = list({row.name: row for row in rows("TWINS")}.values())
+
+
+@pytest.mark.parametrize("row", TWINS, ids=lambda row: row.name)
+def test_a_call_that_the_reference_refuses_reaches_no_twin(row):
+    """A name that there is not, one argument too many, and one given twice: none is passed over."""
+    forward = getattr(F, f"{row.name}_forward")
+    given = {k: cast(make(spec, seeded(""))) for k, spec in row.arrays.items()} | row.kwargs
+    first = next(iter(row.arrays))
+    for args, kwargs in (
+        ((), {**given, "no_such": 1}),
+        (tuple(range(40)), {}),
+        ((given[first],), given),
+        ((given[first],), {"no_such": 1}),
+    ):
+        for mode in ("off", "auto"):
+            with xpl.use_kernels(mode), pytest.raises(TypeError, match=r"argument"):
+                forward(*args, **kwargs)
+
+
+@pytest.mark.parametrize("means", ["numba", "numpy"])
+def test_arguments_may_come_by_place_and_by_name(means):
+    x, w, b = (np.random.default_rng(0).standard_normal(s).astype("f4") for s in ((2, 4, 9, 9), (6, 2, 3, 3), (6,)))
+    with xpl.use_kernels("require", without=tuple({"numba", "numpy"} - {means})):
+        whole, _ = F.conv2d_forward(x, w, b, 2, 1, 1, 2)
+        by_name, _ = F.conv2d_forward(x, w, groups=2, padding=1, stride=2, bias=b)
+        assert np.array_equal(whole, by_name)
+        assert np.array_equal(F.conv2d_forward(x=x, weight=w, bias=b, stride=2, padding=1, groups=2)[0], whole)

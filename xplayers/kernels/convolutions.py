@@ -1,7 +1,6 @@
 """The twins of all convolutions by three sums of a kernel's own: what the means share in registering them."""
 
 import functools
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +12,18 @@ from xplayers.functional.pair import wants
 
 from .registry import kernel
 
-__all__ = ["register"]
+__all__ = ["is_finite", "register"]
 
 Special = Callable[..., Any]
 
 
-def supports(x: Any, weight: Any, bias: Any = None, *rest: Any, **named: Any) -> bool:
+def is_finite(x: np.ndarray | None) -> bool:
+    """Whether no number is NaN or infinite; False as well where the sum of all is beyond the floats."""
+    with np.errstate(all="ignore"):  # that only sends us to another way
+        return x is None or bool(np.isfinite(x.sum()))
+
+
+def supports(x: Any, weight: Any, bias: Any, *rest: Any) -> bool:
     """Whether all arrays are of float32 and none is empty; the arguments are checked as the agnostic functions do."""
     return (
         x.dtype == np.float32
@@ -69,9 +74,6 @@ def _register(
     pays: Callable[[Any, Any, int], bool],
     n: int,
 ) -> None:
-    order = list(inspect.signature(reference).parameters)
-    defaults = [p.default for p in inspect.signature(reference).parameters.values()]
-
     def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         by_special, has_bias, *cache = cache
         want_x, want_weight, want_bias = wants(wanted, 3)
@@ -84,11 +86,7 @@ def _register(
         return dx, dweight, dbias
 
     @kernel("numpy", reference, backward, supports, means=means, rule=rule)
-    def forward(*given: Any, **named: Any) -> Any:
-        arguments = [
-            *given,
-            *(named.get(k, d) for k, d in zip(order[len(given) :], defaults[len(given) :], strict=True)),
-        ]
+    def forward(*arguments: Any) -> Any:
         if not supports(*arguments[:3]):
             return NotImplemented
         if special is not None:

@@ -44,22 +44,22 @@ def pair(
     names = list(inspect.signature(reference).parameters)
     reductions = ("mean", "sum", "none", *(("batchmean",) if reference is kl_div_forward else ()))
 
-    def reading(x: Any, target: Any, args: tuple, kwargs: dict) -> tuple[str, Any] | None:
+    def reading(x: Any, target: Any, *options: Any) -> tuple[str, Any] | None:
         """The reduction and a."""
         if type(x) is not np.ndarray or type(target) is not np.ndarray or x.dtype.char not in floats:
             return None
         if target.dtype != x.dtype or x.shape != target.shape or not x.size:
             return None
-        given = {**kwargs, **dict(zip(names[2:], args, strict=False))}
-        reduction = given.pop("reduction", "mean")
+        given = dict(zip(names[2:], options, strict=True))
+        reduction = given.pop("reduction")
         try:
             a = constant(**given)
-        except TypeError:  # arguments that there are not: the reference says so
+        except TypeError:  # a value of another kind: the reference says so
             return None
         return (reduction, x.dtype.type(a)) if a is not None and reduction in reductions else None
 
-    def supports(x: Any, target: Any, *args: Any, **kwargs: Any) -> bool:
-        return reading(x, target, args, kwargs) is not None
+    def supports(*given: Any) -> bool:
+        return reading(*given) is not None
 
     def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         x, t, a, reduction, norm = cache
@@ -78,11 +78,11 @@ def pair(
         return tuple(out)
 
     @kernel("numpy", reference, backward, supports, means=means, rule=rule)
-    def forward(x: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(x: Any, target: Any, *options: Any) -> Any:
         """One visit of every pair."""
         if type(x) is not np.ndarray or not worth(x.size, least):
             return NotImplemented
-        given = reading(x, target, args, kwargs)
+        given = reading(x, target, *options)
         if given is None:
             return NotImplemented
         reduction, a = given

@@ -58,71 +58,32 @@ def register(library: str, means: str, sums: Sums, rule_of_sets: str, rule_of_ro
     def three(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         return sums.rows_backward(dy, cache, *wants(wanted, 3))
 
-    def batch_supports(
-        x: Any,
-        running_mean: Any,
-        running_var: Any,
-        weight: Any = None,
-        bias: Any = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> bool:
+    def batch_supports(x: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool, *rest: Any) -> bool:
         if training:
             return of_channels(x, sums.shortest_batch, weight, bias) and x.size > x.shape[1]
-        given = running_mean is not None and running_var is not None
-        return (
-            given
-            and of_channels(x, sums.shortest_batch, weight, bias)
-            and of_channels(x, sums.shortest_batch, running_mean, running_var)
-        )
+        given = mean is not None and var is not None
+        return given and of_channels(x, sums.shortest_batch, weight, bias, mean, var)
 
     @kernel(library, agnostic.batch_norm_forward, five, batch_supports, means=means, rule=rule_of_sets)
-    def batch_norm_forward(
-        x: Any,
-        running_mean: Any,
-        running_var: Any,
-        weight: Any = None,
-        bias: Any = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Any:
+    def batch_norm_forward(x: Any, *given: Any) -> Any:
         """A set is a channel of all samples."""
-        if not worth(x.size, sums.least) or not batch_supports(x, running_mean, running_var, weight, bias, training):
+        if not worth(x.size, sums.least) or not batch_supports(x, *given):
             return NotImplemented
-        given = None if training else (running_mean, running_var)
-        return sums.rows(x, (x.shape[0], x.shape[1], 1), weight, bias, eps, given)
+        mean, var, weight, bias, training, _, eps = given
+        return sums.rows(x, (x.shape[0], x.shape[1], 1), weight, bias, eps, None if training else (mean, var))
 
-    def instance_supports(
-        x: Any,
-        running_mean: Any = None,
-        running_var: Any = None,
-        weight: Any = None,
-        bias: Any = None,
-        use_input_stats: bool = True,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> bool:
-        return use_input_stats and of_channels(x, max(2, sums.shortest), weight, bias)
+    def instance_supports(x: Any, mean: Any, var: Any, weight: Any, bias: Any, input_stats: bool, *rest: Any) -> bool:
+        return input_stats and of_channels(x, max(2, sums.shortest), weight, bias)
 
     @kernel(library, agnostic.instance_norm_forward, five, instance_supports, means=means, rule=rule_of_sets)
-    def instance_norm_forward(
-        x: Any,
-        running_mean: Any = None,
-        running_var: Any = None,
-        weight: Any = None,
-        bias: Any = None,
-        use_input_stats: bool = True,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Any:
+    def instance_norm_forward(x: Any, *given: Any) -> Any:
         """A set is a channel of a sample: a row."""
-        if not worth(x.size, sums.least) or not instance_supports(x, None, None, weight, bias, use_input_stats):
+        if not worth(x.size, sums.least) or not instance_supports(x, *given):
             return NotImplemented
+        _, _, weight, bias, *_, eps = given
         return sums.rows(x, (1, x.shape[0] * x.shape[1], 1), weight, bias, eps, None)
 
-    def group_supports(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> bool:
+    def group_supports(x: Any, num_groups: int, weight: Any, bias: Any, eps: float) -> bool:
         return (
             of_channels(x, sums.shortest, weight, bias)
             and num_groups >= 1
@@ -131,13 +92,13 @@ def register(library: str, means: str, sums: Sums, rule_of_sets: str, rule_of_ro
         )
 
     @kernel(library, agnostic.group_norm_forward, three, group_supports, means=means, rule=rule_of_sets)
-    def group_norm_forward(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    def group_norm_forward(x: Any, num_groups: int, weight: Any, bias: Any, eps: float) -> Any:
         """A set is a group of neighbouring rows of a sample."""
-        if not worth(x.size, sums.least) or not group_supports(x, num_groups, weight, bias):
+        if not worth(x.size, sums.least) or not group_supports(x, num_groups, weight, bias, eps):
             return NotImplemented
         return sums.rows(x, (1, x.shape[0] * num_groups, x.shape[1] // num_groups), weight, bias, eps, None)
 
-    def layer_supports(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: Any = 1e-5) -> bool:
+    def layer_supports(x: Any, normalized_shape: Any, weight: Any, bias: Any, eps: Any) -> bool:
         shape = tuple(normalized_shape)
         return (
             bool(shape)
@@ -151,25 +112,23 @@ def register(library: str, means: str, sums: Sums, rule_of_sets: str, rule_of_ro
         return sums.trailing_backward(dy, cache, *wants(wanted, 3))
 
     @kernel(library, agnostic.layer_norm_forward, layer_backward, layer_supports, means=means, rule=rule_of_rows)
-    def layer_norm_forward(
-        x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
-    ) -> Any:
+    def layer_norm_forward(x: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Any:
         """Rows around their means."""
-        if not worth(x.size, sums.least) or not layer_supports(x, normalized_shape, weight, bias):
+        if not worth(x.size, sums.least) or not layer_supports(x, normalized_shape, weight, bias, eps):
             return NotImplemented
         return sums.trailing(x, tuple(normalized_shape), weight, bias, eps, True)
 
-    def rms_supports(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> bool:
-        return layer_supports(x, normalized_shape, weight)
+    def rms_supports(x: Any, normalized_shape: Any, weight: Any, eps: float | None) -> bool:
+        return layer_supports(x, normalized_shape, weight, None, eps)
 
     def rms_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         want_x, want_weight = wants(wanted, 2)
         return sums.trailing_backward(dy, cache, want_x, want_weight, False)[:2]
 
     @kernel(library, agnostic.rms_norm_forward, rms_backward, rms_supports, means=means, rule=rule_of_rows)
-    def rms_norm_forward(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+    def rms_norm_forward(x: Any, normalized_shape: Any, weight: Any, eps: float | None) -> Any:
         """Rows as they are."""
-        if not worth(x.size, sums.least) or not rms_supports(x, normalized_shape, weight):
+        if not worth(x.size, sums.least) or not rms_supports(x, normalized_shape, weight, eps):
             return NotImplemented
         if eps is None:
             eps = float(array_namespace(x).finfo(accumulator(x)).eps)

@@ -24,6 +24,7 @@ from xplayers.functional.convolution import conv2d_backward, padding_pairs
 from xplayers.functional.pair import wants
 from xplayers.functional.pooling import n_tuple
 
+from .convolutions import is_finite
 from .threads import in_parts, runs
 
 __all__ = ["Plane", "conv", "conv_backward", "supports"]
@@ -86,7 +87,7 @@ def conv(loops: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, 
     name = f"conv{n}d"
     stride, dilation = n_tuple(name, "stride", stride, n, 1), n_tuple(name, "dilation", dilation, n, 1)
     pairs = padding_pairs(name, padding, weight.shape[2:], stride, dilation)
-    given = x, weight, bias is not None, (stride, pairs, dilation, groups)
+    given = x, weight, (stride, pairs, dilation, groups)
     ones, none = (1,) * (2 - n), [(0, 0)] * (2 - n)
     sizes, kernel = (*ones, *x.shape[2:]), (*ones, *weight.shape[2:])
     plane = _plane(sizes, kernel, (*ones, *stride), [*none, *pairs], (*ones, *dilation))
@@ -102,9 +103,9 @@ def conv(loops: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, 
 
 
 def conv_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    """dy (N, O, *counts) -> dx, dweight, dbias."""
-    loops, plane, x, weight, has_bias, geometry = cache
-    want_x, want_weight, want_bias = wants(wanted, 3)
+    """dy (N, O, *counts) -> dx, dweight, and None for the bias: convolutions.py has its gradient."""
+    loops, plane, x, weight, geometry = cache
+    want_x, want_weight, _ = wants(wanted, 3)
     groups = geometry[-1]
     flat_x, flat_dy, w = _of_groups(x, groups), _of_groups(dy, groups), _taps(weight, groups, plane)
     parts = _parts(flat_x, flat_dy, loops.at_once)
@@ -117,16 +118,14 @@ def conv_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
     if want_x or want_weight:
         with np.errstate(all="ignore"):
             in_parts(work, range(len(parts)))
-    if not (_is_finite(dx) and _is_finite(dw)):
-        return conv2d_backward.reference(dy, (x, weight, has_bias, geometry), wanted=wanted)  # type: ignore[attr-defined]
-    dweight = dbias = None
+    if not (is_finite(dx) and is_finite(dw)):
+        return conv2d_backward.reference(dy, (x, weight, False, geometry), wanted=wanted)  # type: ignore[attr-defined]
+    dweight = None
     if dw is not None:
         dweight = np.empty((weight.size // plane.order.size, plane.order.size), x.dtype)
         dweight[:, plane.order] = dw.sum(axis=0).reshape(dweight.shape)
         dweight = dweight.reshape(weight.shape)
-    if want_bias and has_bias:
-        dbias = flat_dy.reshape(*dy.shape[:2], -1).sum(axis=2).sum(axis=0)
-    return None if dx is None else dx.reshape(x.shape), dweight, dbias
+    return None if dx is None else dx.reshape(x.shape), dweight, None
 
 
 def _of_groups(x: np.ndarray, groups: int) -> np.ndarray:
@@ -145,9 +144,3 @@ def _parts(x: np.ndarray, y: np.ndarray, at_once: int) -> list[slice]:
     """Runs of images' groups, at most 16: each has sums of the weight's gradient of its own."""
     count = x.shape[0]
     return runs(count, max(1, -(-count // 16), at_once * count // max(x.size, y.size)))
-
-
-def _is_finite(x: np.ndarray | None) -> bool:
-    """Whether no number is NaN or infinite; False as well where the sum of all is beyond the floats."""
-    with np.errstate(all="ignore"):
-        return x is None or bool(np.isfinite(x.sum()))

@@ -39,48 +39,22 @@ def register(
 
     @kernel(library, reference, backward, supports, means=means, rule=rule)
     @functools.wraps(reference)
-    def forward(
-        x: Any,
-        hx: Any,
-        params: Any,
-        has_biases: bool = True,
-        num_layers: int = 1,
-        dropout: float = 0.0,
-        train: bool = False,
-        bidirectional: bool = False,
-        batch_first: bool = False,
-        *,
-        lengths: Any = None,
-        mask: Any = None,
-        rng: Any = None,
-    ) -> Any:
-        options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
-        if not supports(x, hx, params, *options, lengths=lengths):
+    def forward(x: Any, hx: Any, params: Any, *options: Any, lengths: Any, mask: Any, rng: Any) -> Any:
+        if not supports(x, hx, params, *options, lengths=lengths, mask=mask, rng=rng):
             return NotImplemented
         given = hx if several or hx is None else (hx,)
-        (y, states), cache = agnostic.forward_by(scans, agnostic_cell, x, given, params, *options, None, mask, rng)
+        rest: Any = (*options, None, mask, rng)
+        (y, states), cache = agnostic.forward_by(scans, agnostic_cell, x, given, params, *rest)
         return (y, states if several else states[0]), cache
 
 
 def plain_supports(
-    dtypes: Collection[str],
-    x: Any,
-    hx: Any,
-    params: Any,
-    has_biases: bool = True,
-    num_layers: int = 1,
-    dropout: float = 0.0,
-    train: bool = False,
-    bidirectional: bool = False,
-    batch_first: bool = False,
-    *,
-    lengths: Any = None,
-    mask: Any = None,
-    rng: Any = None,
+    dtypes: Collection[str], x: Any, hx: Any, params: Any, *options: Any, lengths: Any, **_: Any
 ) -> bool:
     """Whether all arrays are of one of the dtypes, no lengths are given and no layer projects its output."""
     if x.dtype.name not in dtypes or lengths is not None or x.size == 0 or x.ndim not in (2, 3):
         return False
+    has_biases, num_layers, _dropout, _train, bidirectional, _first = options
     per = 4 if has_biases else 2
     layers = num_layers * (2 if bidirectional else 1)
     states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)

@@ -20,6 +20,7 @@ from xplayers.arrays import find_product, find_step
 from xplayers.errors import refusal
 from xplayers.functional.pair import Maker, find_twin
 
+from .calls import as_called
 from .cards import lacks_card, lacks_cudnn
 
 __all__ = ["kernel", "precision", "status", "use_kernels", "worth"]
@@ -78,7 +79,7 @@ class _Update:
     """A kernel for the step of optimizers on one library, and how many parameters it stepped and declined."""
 
     name: str
-    library: str
+    of_library: str
     means: str
     step: Callable[[Any, list, dict], list]
     rule: str
@@ -146,8 +147,9 @@ def kernel(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers the decorated forward and `backward` as the twin of `reference` for arrays of `library`.
 
-    `supports(*args, **kwargs)` is the table of what the pair claims: under `require` a forward that declines such a
-    call is an error. `means` names the way ("numba"); the library's own where it is not given. `rule` says in words
+    Both `forward` and `supports` are called with every argument of the reference, in its order (see calls.py).
+    `supports` is the table of what the pair claims: under `require` a forward that declines such a call is an error.
+    `means` names the way ("numba"); the library's own where it is not given. `rule` says in words
     when the twin answers, for `status`.
     """
     if not hasattr(reference, "reference"):
@@ -156,7 +158,8 @@ def kernel(
     name = f"{library}:{reference.__name__}" if way == library else f"{way}:{reference.__name__}"
 
     def register(forward: Callable[..., Any]) -> Callable[..., Any]:
-        twin = _Twin(name, way, forward, backward, supports, rule)
+        claims = supports and as_called(reference, supports, False)
+        twin = _Twin(name, way, as_called(reference, forward, NotImplemented), backward, claims, rule)
         held = (twin, *(t for t in _state.twins.get((library, reference), ()) if t.means != way))
         order = [m.name for m in _MEANS.get(library, ())]
         _state.twins[library, reference] = tuple(
@@ -197,7 +200,7 @@ def _step(optimizer: Any, items: list, options: dict) -> list:
 def _step_alike(library: str, optimizer: Any, items: list, options: dict) -> list:
     load(library)
     for found in _state.updates:
-        if items and found.library == library and found.means not in _scope.without:
+        if items and found.of_library == library and found.means not in _scope.without:
             left = found.step(optimizer, items, options)
             found.answered += len(items) - len(left)
             found.declined += len(left)

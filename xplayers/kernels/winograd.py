@@ -29,6 +29,7 @@ import numpy as np
 from xplayers.functional.convolution import conv2d_backward, conv2d_forward, padding_pairs
 from xplayers.functional.pair import wants
 
+from .convolutions import is_finite
 from .threads import products_in_parts, runs
 
 __all__ = ["GG", "Tiles", "backward", "forward", "supports", "tiles_of", "twin", "twin_backward"]
@@ -72,31 +73,24 @@ def twin(maps: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, d
         return NotImplemented
     x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
     y = forward(maps, x, weight, bias, tiles)
-    if not _is_finite(y):
+    if not is_finite(y):
         y, _ = conv2d_forward.reference(x, weight, bias, 1, padding)  # type: ignore[attr-defined]
         maps = None
-    return y, (maps, x, weight, bias is not None, tiles, pairs)
+    return y, (maps, x, weight, tiles, pairs)
 
 
 def twin_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    """The three gradients: D is made once for dx and dweight."""
-    maps, x, weight, has_bias, tiles, pairs = cache
-    want_x, want_weight, want_bias = wants(wanted, 3)
-    dx = dweight = dbias = None
+    """dx, dweight, and None for the bias (convolutions.py has its gradient): D is made once for both."""
+    maps, x, weight, tiles, pairs = cache
+    want_x, want_weight, _ = wants(wanted, 3)
+    dx = dweight = None
     dy = np.ascontiguousarray(dy)
     if maps is not None and (want_x or want_weight):
         dx, dweight = backward(maps, dy, x, weight, tiles, want_x, want_weight)
-    if maps is None or not (_is_finite(dx) and _is_finite(dweight)):
-        direct = x, weight, has_bias, ((1, 1), pairs, (1, 1), 1)
+    if maps is None or not (is_finite(dx) and is_finite(dweight)):
+        direct = x, weight, False, ((1, 1), pairs, (1, 1), 1)
         return conv2d_backward.reference(dy, direct, wanted=wanted)  # type: ignore[attr-defined]
-    if want_bias and has_bias:
-        dbias = dy.sum(axis=(2, 3)).sum(axis=0)
-    return dx, dweight, dbias
-
-
-def _is_finite(x: np.ndarray | None) -> bool:
-    with np.errstate(all="ignore"):  # a sum beyond all floats only sends us to the direct way
-        return x is None or bool(np.isfinite(x.sum()))
+    return dx, dweight, None
 
 
 def tiles_of(sizes: tuple[int, int], pairs: Any, m: int) -> Tiles:

@@ -34,7 +34,7 @@ __all__ = ["Optimizer", "elementwise"]
 
 
 def elementwise(change: Callable[..., Array]) -> Callable[..., Array]:
-    """Marks a `change` that treats each element by itself: it may be called with a part of the arrays at a time."""
+    """Marks a `change` that treats each element by itself: called with parts of arrays, or several side by side."""
     change.elementwise = True  # type: ignore[attr-defined]
     return change
 
@@ -76,7 +76,8 @@ class Optimizer:
     def change(self, x: Array, dx: Array, state: dict[str, Any], group: Mapping[str, Any]) -> Array:
         """What is added to the parameter x with gradient dx; `state["step"]` counts from 1. Neither is written to.
 
-        Marked `@elementwise` where it is so, it is called with flat parts of the arrays, on several threads.
+        Marked `@elementwise` where it is so, it is called with flat parts of the arrays, on several threads, and with
+        small parameters side by side.
         """
         raise NotImplementedError
 

@@ -16,16 +16,10 @@ __all__: list[str] = []
 
 
 def _supports(
-    x: Any,
-    weight: Any,
-    padding_idx: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
+    x: Any, weight: Any, padding_idx: Any, max_norm: Any, norm_type: Any, by_freq: bool, sparse: bool
 ) -> bool:
     """Indices of int32 or int64, neither rows scaled nor gradients."""
-    if max_norm is not None or scale_grad_by_freq or x.dtype.name not in ("int32", "int64") or x.size == 0:
+    if max_norm is not None or by_freq or x.dtype.name not in ("int32", "int64") or x.size == 0:
         return False
     v = weight.shape[0]
     return weight.dtype.name in FLOATS and weight.size > 0 and (padding_idx is None or -v <= padding_idx < v)
@@ -46,17 +40,9 @@ def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
 @kernel(
     "cupy", reference, _backward, _supports, means="cuda", rule="int32 or int64, no max_norm: rows added atomically"
 )
-def embedding_forward(
-    x: Any,
-    weight: Any,
-    padding_idx: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Any:
+def embedding_forward(x: Any, weight: Any, padding_idx: Any, *options: Any) -> Any:
     """Rows by a kernel that holds no array of indices."""
-    if not _supports(x, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq):
+    if not _supports(x, weight, padding_idx, *options):
         return NotImplemented
     x, weight = contiguous(x), contiguous(weight)
     (v, width), kinds = weight.shape, types(weight.dtype, I=x.dtype)

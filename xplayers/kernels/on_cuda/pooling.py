@@ -36,16 +36,8 @@ def _shape(x: Any, n: int, geometry: tuple[int, ...]) -> tuple[int, ...]:
 def _register_max(n: int) -> None:
     name = f"max_pool{n}d"
 
-    def supports(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> bool:
-        return _is_plain(x) and x.ndim >= n and math.prod(x.shape[-n:]) < 2**31 and not return_indices
+    def supports(x: Any, *given: Any) -> bool:
+        return _is_plain(x) and x.ndim >= n and math.prod(x.shape[-n:]) < 2**31 and not given[-1]
 
     def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         at, shape, dtype, planes, geometry = cache
@@ -60,19 +52,11 @@ def _register_max(n: int) -> None:
     @kernel(
         "cupy", getattr(agnostic, f"{name}_forward"), backward, supports, means="cuda", rule="floats, without indices"
     )
-    def forward(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> Any:
+    def forward(x: Any, *given: Any) -> Any:
         """A scan of each window in the order of memory."""
-        if not supports(x, kernel_size, return_indices=return_indices):
+        if not supports(x, *given):
             return NotImplemented
-        geometry = _geometry(name, n, x, kernel_size, stride, padding, dilation, ceil_mode)
+        geometry = _geometry(name, n, x, *given[:-1])
         x, planes, shape = contiguous(x), math.prod(x.shape[:-n]), _shape(x, n, geometry)
         y, at = empty(shape, x.dtype), empty(shape, "int32")
         launch("pooling", "max_forward", types(x.dtype), elements(y.size), x, y, at, planes, *geometry)
@@ -82,16 +66,9 @@ def _register_max(n: int) -> None:
 def _register_avg(n: int) -> None:
     name = f"avg_pool{n}d"
 
-    def supports(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: Any = None,
-    ) -> bool:
-        return _is_plain(x) and x.ndim >= n and math.prod(x.shape[-n:]) < 2**31 and divisor_override != 0
+    def supports(x: Any, *given: Any) -> bool:
+        override = given[5] if len(given) > 5 else None  # in one dimension there is none
+        return _is_plain(x) and x.ndim >= n and math.prod(x.shape[-n:]) < 2**31 and override != 0
 
     def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         shape, outputs, dtype, how = cache
@@ -103,21 +80,14 @@ def _register_avg(n: int) -> None:
         return dx
 
     @kernel("cupy", getattr(agnostic, f"{name}_forward"), backward, supports, means="cuda", rule="floats")
-    def forward(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: Any = None,
-    ) -> Any:
+    def forward(x: Any, *given: Any) -> Any:
         """A sum of each window."""
-        if not supports(x, kernel_size, divisor_override=divisor_override):
+        if not supports(x, *given):
             return NotImplemented
+        kernel_size, stride, padding, ceil_mode, include_pad, *override = given
         geometry = _geometry(name, n, x, kernel_size, stride, padding, 1, ceil_mode)
         x, y = contiguous(x), empty(_shape(x, n, geometry), x.dtype)
-        how = math.prod(x.shape[:-n]), bool(count_include_pad), float(divisor_override or 0), *geometry
+        how = math.prod(x.shape[:-n]), bool(include_pad), float((override and override[0]) or 0), *geometry
         launch("pooling", "avg_forward", types(x.dtype), elements(y.size), x, y, *how)
         return y, (x.shape, y.shape, x.dtype, how)
 

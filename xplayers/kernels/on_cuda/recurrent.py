@@ -118,8 +118,7 @@ def _supports(cell: _Cell, x: Any, hx: Any, params: Any, *options: Any, **named:
     """Floats of one dtype, gates that fit, no lengths, no layer that projects its output."""
     if not plain_supports(FLOATS, x, hx, params, *options, **named):
         return False
-    has_biases = options[0] if options else named.get("has_biases", True)
-    per = 4 if has_biases else 2
+    per = 4 if options[0] else 2
     gates = (cell.gates * w_hh.shape[1] for w_hh in params[1::per])
     return all(p.shape[0] == g for k, g in enumerate(gates) for p in params[k * per : (k + 1) * per])
 

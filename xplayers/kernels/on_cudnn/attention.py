@@ -32,24 +32,12 @@ def _heads_fit(query: Any, key: Any, value: Any, enable_gqa: bool) -> bool:
     return q[:-2] == k[:-2]
 
 
-def supports(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: Any = None,
-    enable_gqa: bool = False,
-    *,
-    mask: Any = None,
-    rng: Any = None,
-) -> bool:
+def supports(query: Any, key: Any, value: Any, attn_mask: Any, *options: Any, mask: Any, rng: Any) -> bool:
     """Whether all are of one half precision, the heads of a size that cuDNN takes, and no mask or dropout is asked for.
 
     A scale of 0 or below is left to the agnostic function: the greatest score is sought before it is scaled.
     """
-    given = query, key, value
+    given, (dropout_p, _, scale, enable_gqa) = (query, key, value), options
     if attn_mask is not None or mask is not None or dropout_p or query.dtype.name not in _DTYPES:
         return False
     if not all(type(a) is type(query) and a.dtype == query.dtype and a.size > 0 for a in given):
@@ -118,22 +106,11 @@ def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
     means="cudnn",
     rule="float16, bfloat16: heads of a multiple of 8, up to 128; causal or whole, no mask, no dropout",
 )
-def scaled_dot_product_attention_forward(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: Any = None,
-    enable_gqa: bool = False,
-    *,
-    mask: Any = None,
-    rng: Any = None,
-) -> Any:
+def scaled_dot_product_attention_forward(query: Any, key: Any, value: Any, *options: Any, **drawn: Any) -> Any:
     """y (*lead, Hq, L, V); the cache keeps the logarithm of each row's sum in place of the weights."""
-    if not supports(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, mask=mask, rng=rng):
+    if not supports(query, key, value, *options, **drawn):
         return NotImplemented
+    _, _, is_causal, scale, enable_gqa = options
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
     q, k, v = (_fit(a) for a in (query, key, value))
     rows = q[1].shape[:3]

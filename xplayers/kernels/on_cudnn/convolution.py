@@ -156,21 +156,14 @@ def _bias_gradient(dy: Any) -> Any:
 # -- the twins --
 
 
-def supports(x: Any, weight: Any, bias: Any = None, *rest: Any, **named: Any) -> bool:
+def supports(x: Any, weight: Any, bias: Any, *rest: Any) -> bool:
     """Whether all are arrays of one dtype and none is empty; the arguments are checked as the agnostic functions do."""
     given = (x, weight) if bias is None else (x, weight, bias)
     return x.dtype.name in _DTYPES and all(type(a) is type(x) and a.dtype == x.dtype and a.size > 0 for a in given)
 
 
 def supports_transposed(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    *rest: Any,
-    **named: Any,
+    x: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, *rest: Any
 ) -> bool:
     """`supports`, and an output_padding that asks for no negative padding behind."""
     if not supports(x, weight, bias):
@@ -204,28 +197,15 @@ def _register(n: int) -> None:
     backward = functools.partial(_backward, functional.conv_backward_by)
 
     @kernel("cupy", reference, backward, supports, means="cudnn", rule=_RULE)
-    def forward(
-        x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
-    ) -> Any:
-        way = functional.conv_forward_by
-        return _forward(way, _Sums, n, x, weight, bias, stride, padding, dilation, groups)
+    def forward(*arguments: Any) -> Any:
+        return _forward(functional.conv_forward_by, _Sums, n, *arguments)
 
     reference = getattr(functional, f"conv_transpose{n}d_forward")
     backward = functools.partial(_backward, functional.conv_transpose_backward_by)
 
     @kernel("cupy", reference, backward, supports_transposed, means="cudnn", rule=f"{_RULE}, {_BUT}")
-    def forward_transposed(
-        x: Any,
-        weight: Any,
-        bias: Any = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
-        groups: Any = 1,
-        dilation: Any = 1,
-    ) -> Any:
-        way = functional.conv_transpose_forward_by
-        return _forward(way, _Sums, n, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    def forward_transposed(*arguments: Any) -> Any:
+        return _forward(functional.conv_transpose_forward_by, _Sums, n, *arguments)
 
 
 for _n in (1, 2, 3):

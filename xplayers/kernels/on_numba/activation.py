@@ -93,14 +93,14 @@ def _register(reference: Any, way: Callable[..., tuple | None], keeps: str = "x"
     `way` takes the arguments after x to a forward loop, a backward loop and two constants, to None where it declines.
     """
 
-    def found(args: tuple, kwargs: dict) -> tuple | None:
+    def found(*options: Any) -> tuple | None:
         try:
-            return way(*args, **kwargs)
-        except TypeError:  # arguments that there are not: the reference says so
+            return way(*options)
+        except TypeError:  # a value of another kind: the reference says so
             return None
 
-    def supports(x: Any, *args: Any, **kwargs: Any) -> bool:
-        return x.dtype == _FLOAT32 and found(args, kwargs) is not None
+    def supports(x: Any, *options: Any) -> bool:
+        return x.dtype == _FLOAT32 and found(*options) is not None
 
     def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         kept, loop, *constants = cache
@@ -114,9 +114,9 @@ def _register(reference: Any, way: Callable[..., tuple | None], keeps: str = "x"
         return dx
 
     @kernel("numpy", reference, backward, supports, means="numba", rule="float32")
-    def forward(x: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(x: Any, *options: Any) -> Any:
         """One visit of every number."""
-        given = found(args, kwargs) if x.dtype == _FLOAT32 else None
+        given = found(*options) if x.dtype == _FLOAT32 else None
         if given is None:
             return NotImplemented
         loop, back, *constants = given
@@ -141,8 +141,8 @@ def _activation(
     """
     loops = _value_loop(value) if first is None else _value_loop_of_two(first, value), _slope_loop(slope)
 
-    def way(*args: Any, **kwargs: Any) -> tuple | None:
-        given = constants(*args, **kwargs)
+    def way(*options: Any) -> tuple | None:
+        given = constants(*options)
         if given is None or not all(isinstance(v, int | float) for v in given):
             return None
         return (*loops, *(np.float32(v) for v in given), _0, _0)[:4]

@@ -150,9 +150,10 @@ def _register(n: int) -> None:
     name = f"avg_pool{n}d"
     rule = "float32: rows of windows, then along the rows"
 
-    def windows_for(x: Any, *given: Any) -> tuple[Windows | None, list]:
-        """The windows, and what each of them counts."""
-        kernel_size, stride, padding, ceil_mode, include_pad, override = given
+    def windows_for(
+        x: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, include_pad: bool, override: Any = None
+    ) -> tuple[Windows | None, list]:
+        """The windows, and what each of them counts; in one dimension there is nothing to override."""
         if not fits(x, n) or override == 0:
             return None, []
         steps = agnostic.pooling_steps(name, x.shape[-n:], kernel_size, stride, padding, 1, ceil_mode)
@@ -160,17 +161,8 @@ def _register(n: int) -> None:
             return windows_of(steps), [agnostic.pooled_counts(step, include_pad) for step in steps]
         return windows_of(steps), [[override if i == 0 else 1] * step.windows for i, step in enumerate(steps)]
 
-    def supports(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: Any = None,
-    ) -> bool:
-        given = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-        return windows_for(x, *given)[0] is not None
+    def supports(*given: Any) -> bool:
+        return windows_for(*given)[0] is not None
 
     @kernel(
         "numpy",
@@ -180,17 +172,8 @@ def _register(n: int) -> None:
         means="numba",
         rule=f"{rule}, which are of {_NARROW} or more",
     )
-    def forward(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: Any = None,
-    ) -> Any:
+    def forward(x: Any, *given: Any) -> Any:
         """Rows of windows, then along the rows."""
-        given = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         windows, counts = windows_for(x, *given)
         if windows is None or not worth(x.shape[-1], _NARROW):
             return NotImplemented

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..columns import windows_of
+from ..convolutions import is_finite
 from ..threads import in_parts, runs
 from . import direct, tiles
 from .compiling import compiled
-from .direct import flat, is_finite, pack, unpack, zeros
+from .direct import flat, pack, unpack, zeros
 from .lay import Side, Table, lay_of
 from .tiles import LANES
 

@@ -15,13 +15,14 @@ import numpy as np
 
 from .. import columns
 from ..columns import Windows, windows_of
+from ..convolutions import is_finite
 from ..threads import in_parts, runs
 from . import tiles
 from .compiling import compiled
 from .lay import Lay, Side, Table, lay_of, vectors
 from .tiles import LANES
 
-__all__ = ["Sums", "flat", "is_finite", "pack", "unpack", "zeros"]
+__all__ = ["Sums", "flat", "pack", "unpack", "zeros"]
 
 _U: Any = np.uintp
 _IN, _OUT = _U(tiles.IN), _U(tiles.OUT)
@@ -132,12 +133,6 @@ def _fills(channels: int) -> float:
 def flat(x: np.ndarray) -> np.ndarray:
     """One axis, in C's order."""
     return np.ascontiguousarray(x).reshape(-1)
-
-
-def is_finite(x: np.ndarray) -> bool:
-    """Whether no number is NaN or infinite; False as well where the sum of all is beyond the floats."""
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(x.sum()))
 
 
 def _each(work: Any, groups: int, out: int, width: int, amount: int) -> None:

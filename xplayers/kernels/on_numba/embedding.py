@@ -33,17 +33,11 @@ def _add_rows(dy, index, hole, dweight, first, last):
 
 
 def _supports(
-    x: Any,
-    weight: Any,
-    padding_idx: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
+    x: Any, weight: Any, padding_idx: Any, max_norm: Any, norm_type: Any, by_freq: bool, sparse: bool
 ) -> bool:
     plain = weight.dtype == np.float32 and x.dtype.kind in "iu" and weight.ndim == 2 and x.size > 0 and weight.size > 0
     inside = padding_idx is None or -weight.shape[0] <= padding_idx < weight.shape[0]
-    return plain and inside and max_norm is None and not scale_grad_by_freq
+    return plain and inside and max_norm is None and not by_freq
 
 
 def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
@@ -63,17 +57,9 @@ def columns_in_parts(work: Callable[[slice], object], columns: int, rows: int) -
 
 
 @kernel("numpy", reference, _backward, _supports, means="numba", rule="float32, plain: rows added in columns' parts")
-def embedding_forward(
-    x: Any,
-    weight: Any,
-    padding_idx: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Any:
+def embedding_forward(x: Any, weight: Any, padding_idx: Any, *options: Any) -> Any:
     """The forward is NumPy's own take, which refuses an index out of range."""
-    if not _supports(x, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq):
+    if not _supports(x, weight, padding_idx, *options):
         return NotImplemented
     v = weight.shape[0]
     flat = x.reshape(-1)
@@ -81,4 +67,4 @@ def embedding_forward(
     index = np.ascontiguousarray(flat, np.int64)
     index = np.where(index < 0, index + v, index)  # as NumPy counts them
     hole = -1 if padding_idx is None else padding_idx % v
-    return y, (index, hole, weight, padding_idx, scale_grad_by_freq)
+    return y, (index, hole, weight, padding_idx, False)

@@ -128,23 +128,11 @@ def _is_plain(x: Any, weight: Any, padding_idx: Any, mode: str, samples: Any) ->
     return bool(x.min() >= 0 and x.max() < v)
 
 
-def _supports(
-    x: Any,
-    weight: Any,
-    offsets: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: Any = None,
-    include_last_offset: bool = False,
-    padding_idx: Any = None,
-) -> bool:
-    if max_norm is not None or scale_grad_by_freq or (x.ndim == 2 and offsets is not None):
+def _supports(x: Any, weight: Any, offsets: Any, max_norm: Any, _: Any, by_freq: bool, *how: Any) -> bool:
+    mode, _, samples, include_last_offset, padding_idx = how
+    if max_norm is not None or by_freq or (x.ndim == 2 and offsets is not None):
         return False
-    plain = _is_plain(x, weight, padding_idx, mode, per_sample_weights)
-    return plain and _starts(x, offsets, include_last_offset) is not None
+    return _is_plain(x, weight, padding_idx, mode, samples) and _starts(x, offsets, include_last_offset) is not None
 
 
 def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
@@ -176,23 +164,11 @@ def _bags(count: int, rows: int, d: int) -> list[slice]:
 
 
 @kernel("numpy", reference, _backward, _supports, means="numba", rule="float32, plain, indices in range: row by row")
-def embedding_bag_forward(
-    x: Any,
-    weight: Any,
-    offsets: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: Any = None,
-    include_last_offset: bool = False,
-    padding_idx: Any = None,
-) -> Any:
+def embedding_bag_forward(x: Any, weight: Any, offsets: Any, *options: Any) -> Any:
     """Each row is read once, where it stands."""
-    given = x, weight, offsets, max_norm, norm_type, scale_grad_by_freq, mode, sparse, per_sample_weights
-    if not _supports(*given, include_last_offset, padding_idx):
+    if not _supports(x, weight, offsets, *options):
         return NotImplemented
+    mode, _, per_sample_weights, include_last_offset, padding_idx = options[3:]
     starts = _starts(x, offsets, include_last_offset)
     assert starts is not None
     index = np.ascontiguousarray(x, np.int64).reshape(-1)

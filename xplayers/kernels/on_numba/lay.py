@@ -73,7 +73,7 @@ def vectors(windows: Windows, n: int) -> int:
     return windows.rows * -(-windows.counts[2] // (LANES // n))
 
 
-@functools.lru_cache(128)
+@functools.lru_cache(64)  # half a megabyte each in most networks, 12 at most
 def lay_of(windows: Windows, n: int) -> Lay:
     """The windows' lay, n images side by side."""
     q = LANES // n

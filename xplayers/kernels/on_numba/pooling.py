@@ -161,36 +161,21 @@ def _register(n: int) -> None:
     rule = "float32: rows of windows, then along the rows"
 
     def windows_for(x: Any, *given: Any) -> Windows | None:
-        return windows_of(agnostic.pooling_steps(name, x.shape[-n:], *given)) if fits(x, n) else None
+        """Of the arguments of max pooling, the last of which asks for indices."""
+        return windows_of(agnostic.pooling_steps(name, x.shape[-n:], *given[:-1])) if fits(x, n) else None
 
-    def supports(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> bool:
-        return windows_for(x, kernel_size, stride, padding, dilation, ceil_mode) is not None
+    def supports(*given: Any) -> bool:
+        return windows_for(*given) is not None
 
     @kernel("numpy", getattr(agnostic, f"{name}_forward"), _backward, supports, means="numba", rule=rule)
-    def forward(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> Any:
+    def forward(x: Any, *given: Any) -> Any:
         """Rows of windows, then along the rows."""
-        windows = windows_for(x, kernel_size, stride, padding, dilation, ceil_mode)
-        return NotImplemented if windows is None else _maxima(x, n, windows, return_indices)
+        windows = windows_for(x, *given)
+        return NotImplemented if windows is None else _maxima(x, n, windows, given[-1])
 
     adaptive = f"adaptive_max_pool{n}d"
 
-    def adaptive_supports(x: Any, output_size: Any, return_indices: bool = False) -> bool:
+    def adaptive_supports(x: Any, output_size: Any, return_indices: bool) -> bool:
         return adaptive_windows(adaptive, n, x, output_size) is not None
 
     @kernel(
@@ -201,7 +186,7 @@ def _register(n: int) -> None:
         means="numba",
         rule=f"{rule}; not of whole planes",
     )
-    def adaptive_forward(x: Any, output_size: Any, return_indices: bool = False) -> Any:
+    def adaptive_forward(x: Any, output_size: Any, return_indices: bool) -> Any:
         """Rows of windows, then along the rows."""
         windows = adaptive_windows(adaptive, n, x, output_size)
         return NotImplemented if windows is None else _maxima(x, n, windows, return_indices)

@@ -152,15 +152,7 @@ def _mapped(x: Any, maps: list[Map], sizes: tuple, outputs: tuple) -> np.ndarray
     return y
 
 
-def _supports(
-    x: Any,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: Any = None,
-    recompute_scale_factor: Any = None,
-    antialias: bool = False,
-) -> bool:
+def _supports(x: Any, size: Any, scale_factor: Any, mode: str, *rest: Any) -> bool:
     return bool(x.dtype == np.float32 and x.ndim in (3, 4) and x.size > 0 and mode != "area")
 
 
@@ -175,19 +167,11 @@ def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
 
 
 @kernel("numpy", reference, _backward, _supports, means="numba", rule="float32, one or two axes, not area: by planes")
-def interpolate_forward(
-    x: Any,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: Any = None,
-    recompute_scale_factor: Any = None,
-    antialias: bool = False,
-) -> Any:
+def interpolate_forward(x: Any, *options: Any) -> Any:
     """Plane by plane."""
-    if not _supports(x, size, scale_factor, mode):
+    if not _supports(x, *options):
         return NotImplemented
-    options = (size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+    _, _, mode, align_corners, _, antialias = options
     outputs, factors = interpolated_sizes("interpolate", x.shape, *options)
     parts = zip(x.shape[2:], outputs, factors, strict=True)
     maps = [maps_of(mode, n, out, factor, bool(align_corners), antialias, True) for n, out, factor in parts]

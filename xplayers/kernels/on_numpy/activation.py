@@ -82,19 +82,19 @@ def pair(
     x or y as `keeps` says. `constants` takes the arguments after x to numbers, None where they are declined.
     """
 
-    def numbers(x: Any, args: tuple, kwargs: dict) -> tuple | None:
+    def numbers(x: Any, *options: Any) -> tuple | None:
         if type(x) is not np.ndarray or x.dtype.char not in floats:
             return None
         try:
-            given = constants(*args, **kwargs)
-        except TypeError:  # arguments that there are not: the reference says so
+            given = constants(*options)
+        except TypeError:  # a value of another kind: the reference says so
             return None
         return given if given is None or all(type(c) in (float, int, tuple) for c in given) else None
 
-    def twin(x: Any, *args: Any, **kwargs: Any) -> Any:
+    def twin(x: Any, *options: Any) -> Any:
         if not isinstance(x, np.ndarray) or not worth(x.size, least):
             return NotImplemented
-        given = numbers(x, args, kwargs)
+        given = numbers(x, *options)
         if given is None:
             return NotImplemented
         x = np.ascontiguousarray(x).reshape(x.shape)
@@ -110,8 +110,8 @@ def pair(
             return dy * twin_backward(np.ones_like(kept), cache)  # of another shape or dtype: as NumPy multiplies them
         return over_blocks(backward, (kept, dy), np.empty(kept.shape, kept.dtype), spare[1], heavy, tuple(given))
 
-    def supports(x: Any, *args: Any, **kwargs: Any) -> bool:
-        return numbers(x, args, kwargs) is not None
+    def supports(*given: Any) -> bool:
+        return numbers(*given) is not None
 
     twin.__doc__ = f"`{reference.__name__}` in blocks, each written in place."
     said = f"{rule}{'float32 and float64' if floats == 'fd' else 'float32'}, {least} elements and more"

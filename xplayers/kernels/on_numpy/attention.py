@@ -8,7 +8,9 @@ static keys, half precision.
 """
 
 import functools
+import inspect
 import math
+import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -182,20 +184,9 @@ def _plain(*arrays: Any) -> bool:
     )
 
 
-def _supports(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: Any = None,
-    enable_gqa: bool = False,
-    *,
-    mask: Any = None,
-    rng: Any = None,
-) -> bool:
+def _supports(query: Any, key: Any, value: Any, attn_mask: Any, *options: Any, mask: Any, rng: Any) -> bool:
     """Whether there is neither dropout nor are there groups of heads, and no axis of the three broadcasts."""
+    dropout_p, is_causal, _, enable_gqa = options
     if dropout_p or mask is not None or enable_gqa or (is_causal and attn_mask is not None):
         return False
     if not _plain(query, key, value) or not 2 <= query.ndim == key.ndim == value.ndim <= 4:
@@ -234,21 +225,12 @@ def _backward(dy: Any, cache: tuple, *, wanted: Any = None) -> tuple:
 
 @kernel("numpy", F.scaled_dot_product_attention_forward, _backward, _supports, rule=_RULE)
 def scaled_dot_product_attention_forward(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: Any = None,
-    enable_gqa: bool = False,
-    *,
-    mask: Any = None,
-    rng: Any = None,
+    query: Any, key: Any, value: Any, attn_mask: Any, *options: Any, **drawn: Any
 ) -> Any:
     """y (*, L, V); the cache holds the exponentials of the scores."""
-    if not _supports(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, mask=mask):
+    if not _supports(query, key, value, attn_mask, *options, **drawn):
         return NotImplemented
+    _, is_causal, scale, _ = options
     if not worth(math.prod(_scores_of(query, key)), _LEAST):
         return NotImplemented
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
@@ -266,47 +248,27 @@ def _is_of_floats(mask: Any) -> bool:
 # -- many heads --
 
 
-def _takes(
-    query: Any,
-    key: Any,
-    value: Any,
-    embed_dim_to_check: int,
-    num_heads: int,
-    in_proj_weight: Any,
-    in_proj_bias: Any,
-    bias_k: Any,
-    bias_v: Any,
-    add_zero_attn: bool,
-    dropout_p: float,
-    out_proj_weight: Any,
-    out_proj_bias: Any,
-    training: bool = True,
-    key_padding_mask: Any = None,
-    need_weights: bool = True,
-    attn_mask: Any = None,
-    use_separate_proj_weight: bool = False,
-    q_proj_weight: Any = None,
-    k_proj_weight: Any = None,
-    v_proj_weight: Any = None,
-    static_k: Any = None,
-    static_v: Any = None,
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
-    *,
-    mask: Any = None,
-    rng: Any = None,
-) -> bool:
+_NAMES = tuple(inspect.signature(F.multi_head_attention_forward).parameters)
+
+
+def _named(*arguments: Any, **drawn: Any) -> Any:
+    """Every argument by its name; what is drawn has it already."""
+    return types.SimpleNamespace(**dict(zip(_NAMES, arguments, strict=False)), **drawn)
+
+
+def _takes(*arguments: Any, **drawn: Any) -> bool:
     """Whether neither weights nor dropout are asked for, and no keys are added or given."""
-    if need_weights or add_zero_attn or (training and (dropout_p or mask is not None)):
+    a = _named(*arguments, **drawn)
+    if a.need_weights or a.add_zero_attn or (a.training and (a.dropout_p or a.mask is not None)):
         return False
-    if any(a is not None for a in (bias_k, bias_v, static_k, static_v)):
+    if any(given is not None for given in (a.bias_k, a.bias_v, a.static_k, a.static_v)):
         return False
-    masks = tuple(m for m in (key_padding_mask, attn_mask) if m is not None)
-    weights = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else (in_proj_weight,)
+    masks = tuple(m for m in (a.key_padding_mask, a.attn_mask) if m is not None)
     floats = tuple(m for m in masks if m.dtype != np.bool_)
-    if not _plain(query, key, value, *weights, in_proj_bias, out_proj_weight, out_proj_bias, *floats):
+    biases = a.in_proj_bias, a.out_proj_bias
+    if not _plain(a.query, a.key, a.value, *_projections(a), a.out_proj_weight, *biases, *floats):
         return False
-    rank = query.ndim
+    rank, query, key, value = a.query.ndim, a.query, a.key, a.value
     return (
         rank in (2, 3)
         and key.ndim == value.ndim == rank
@@ -314,6 +276,12 @@ def _takes(
         and (rank == 2 or query.shape[1] == key.shape[1])
         and all(type(m) is np.ndarray for m in masks)
     )
+
+
+def _projections(a: Any) -> tuple:
+    """The weights of the three projections, or the one that holds them."""
+    separate = a.q_proj_weight, a.k_proj_weight, a.v_proj_weight
+    return separate if a.use_separate_proj_weight else (a.in_proj_weight,)
 
 
 class _Side(NamedTuple):
@@ -434,63 +402,31 @@ def _heads_backward(dy: Any, cache: tuple, *, wanted: Any = None) -> tuple:
 
 
 @kernel("numpy", F.multi_head_attention_forward, _heads_backward, _takes, rule=f"{_RULE}; weights not needed")
-def multi_head_attention_forward(
-    query: Any,
-    key: Any,
-    value: Any,
-    embed_dim_to_check: int,
-    num_heads: int,
-    in_proj_weight: Any,
-    in_proj_bias: Any,
-    bias_k: Any,
-    bias_v: Any,
-    add_zero_attn: bool,
-    dropout_p: float,
-    out_proj_weight: Any,
-    out_proj_bias: Any,
-    training: bool = True,
-    key_padding_mask: Any = None,
-    need_weights: bool = True,
-    attn_mask: Any = None,
-    use_separate_proj_weight: bool = False,
-    q_proj_weight: Any = None,
-    k_proj_weight: Any = None,
-    v_proj_weight: Any = None,
-    static_k: Any = None,
-    static_v: Any = None,
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
-    *,
-    mask: Any = None,
-    rng: Any = None,
-) -> Any:
+def multi_head_attention_forward(*arguments: Any, **drawn: Any) -> Any:
     """(y (L, N, E), None); heads are columns of the projections, which are not copied."""
-    projections = in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn, dropout_p, out_proj_weight, out_proj_bias
-    masks = training, key_padding_mask, need_weights, attn_mask
-    separate = use_separate_proj_weight, q_proj_weight, k_proj_weight, v_proj_weight, static_k, static_v
-    given = query, key, value, embed_dim_to_check, num_heads, *projections, *masks, *separate
-    if not _takes(*given, mask=mask):
+    if not _takes(*arguments, **drawn):
         return NotImplemented
-    batched = query.ndim == 3
-    inputs = (query, key, value) if batched else tuple(x[:, None, :] for x in (query, key, value))
-    (t, n, e), h, s = inputs[0].shape, num_heads, len(key)
-    F._check(inputs[0], embed_dim_to_check, h, None, None, None, None, is_causal, attn_mask)
-    hint = is_causal and key_padding_mask is None  # the causal mask takes the given one's place
-    shapes = (n, 1, 1, s), (1, 1, t, s) if attn_mask is None or attn_mask.ndim == 2 else (n, h, t, s)
-    padding = F._opened("key_padding_mask", key_padding_mask, shapes[0], batched)
-    barred = None if hint else F._opened("attn_mask", attn_mask, shapes[1], batched)
+    a = _named(*arguments, **drawn)
+    batched, h = a.query.ndim == 3, a.num_heads
+    inputs = tuple(x if batched else x[:, None, :] for x in (a.query, a.key, a.value))
+    (t, n, e), s = inputs[0].shape, len(a.key)
+    F._check(inputs[0], a.embed_dim_to_check, h, None, None, None, None, a.is_causal, a.attn_mask)
+    hint = a.is_causal and a.key_padding_mask is None  # the causal mask takes the given one's place
+    shapes = (n, 1, 1, s), (1, 1, t, s) if a.attn_mask is None or a.attn_mask.ndim == 2 else (n, h, t, s)
+    padding = F._opened("key_padding_mask", a.key_padding_mask, shapes[0], batched)
+    barred = None if hint else F._opened("attn_mask", a.attn_mask, shapes[1], batched)
     floats = tuple(
         (shape, given.shape) if mask is not None and mask.dtype != np.bool_ else None
-        for mask, shape, given in ((padding, shapes[0], key_padding_mask), (barred, shapes[1], attn_mask))
+        for mask, shape, given in ((padding, shapes[0], a.key_padding_mask), (barred, shapes[1], a.attn_mask))
     )
-    weights = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else _thirds(in_proj_weight)
-    biases = _thirds(in_proj_bias)
+    in_weight = None if a.use_separate_proj_weight else a.in_proj_weight
+    weights = _projections(a) if in_weight is None else _thirds(in_weight)
+    biases = _thirds(a.in_proj_bias)
     scales = 1.0 / math.sqrt(e // h), 1.0, 1.0
     sides = tuple(_projected(*given, h) for given in zip(inputs, weights, biases, scales, strict=True))
     q, k, v = (side.heads_of(side.y) for side in sides)
     out = np.empty((t * n, v.shape[3] * h), q.dtype)
     parts = _attend(q, k, v, sides[0].heads_of(out), F._joined(padding, barred, s), hint)
-    y = sides[0].steps_of(_affine(out, out_proj_weight, out_proj_bias))
-    in_weight = None if use_separate_proj_weight else in_proj_weight
-    held = sides, parts, hint, out, out_proj_weight, out_proj_bias, in_weight, in_proj_bias, floats, batched
+    y = sides[0].steps_of(_affine(out, a.out_proj_weight, a.out_proj_bias))
+    held = sides, parts, hint, out, a.out_proj_weight, a.out_proj_bias, in_weight, a.in_proj_bias, floats, batched
     return (y if batched else y[:, 0, :], None), held

@@ -108,22 +108,19 @@ def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
 def _register(n: int) -> None:
     name = f"avg_pool{n}d"
 
-    def steps_for(x: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> tuple | None:
-        if x.ndim < n:
+    def ways(
+        x: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, include_pad: bool, override: Any = None
+    ) -> tuple | None:
+        """The steps and the divisor; in one dimension there is nothing to override."""
+        if x.ndim < n or override == 0:
             return None
         steps = agnostic.pooling_steps(name, x.shape[-n:], kernel_size, stride, padding, 1, ceil_mode)
-        return steps if few_taps(x, steps) else None
+        if not few_taps(x, steps):
+            return None
+        return steps, _divisor(steps, bool(include_pad), x.dtype) if override is None else override
 
-    def supports(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: Any = None,
-    ) -> bool:
-        return divisor_override != 0 and steps_for(x, kernel_size, stride, padding, ceil_mode) is not None
+    def supports(*given: Any) -> bool:
+        return ways(*given) is not None
 
     @kernel(
         "numpy",
@@ -132,21 +129,10 @@ def _register(n: int) -> None:
         supports,
         rule="float32 and float64, up to 8 elements along an axis: taps as flat runs",
     )
-    def forward(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: Any = None,
-    ) -> Any:
+    def forward(x: Any, *given: Any) -> Any:
         """Axis by axis, tap by tap."""
-        steps = steps_for(x, kernel_size, stride, padding, ceil_mode)
-        if steps is None or divisor_override == 0:
-            return NotImplemented
-        divisor = _divisor(steps, bool(count_include_pad), x.dtype) if divisor_override is None else divisor_override
-        return _average(x, steps, divisor)
+        found = ways(x, *given)
+        return NotImplemented if found is None else _average(x, *found)
 
 
 for _n in (1, 2, 3):

@@ -14,12 +14,12 @@ import numpy as np
 
 from ..threads import products_in_parts, runs
 
-__all__ = ["correlate", "is_beside", "is_of_small", "scatter", "weight_gradient"]
+__all__ = ["TURNED", "correlate", "is_beside", "is_of_small", "scatter", "weight_gradient"]
 
 _IMAGES = 16
 _CHANNELS = 4
 _POSITIONS = 200
-_TURNED = 128  # channels of y up to which dweight is taken as (C * taps, O), as in sums.py
+TURNED = 128  # channels of y a group up to which dweight is taken as (C * taps, O)
 _NUMBERS = 1 << 18  # of columns in a part: 1 MB, a core's second cache
 
 
@@ -119,7 +119,7 @@ def weight_gradient(x: Any, dy: Any, shape: Any, stride: Any, pairs: Any, dilati
     o, c, *kernel = shape
     depth = math.prod(shape[1:])
     parts = _parts(len(x), depth, math.prod(dy.shape[2:]))
-    turned = o <= _TURNED
+    turned = o <= TURNED
     sums = np.empty((len(parts), *((depth, o) if turned else (o, depth))), np.float32)
 
     def work(i: int) -> None:

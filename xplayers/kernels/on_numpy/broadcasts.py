@@ -5,7 +5,8 @@ operand out into the buffer, which takes as long as the operation. With the smal
 and more this halves the time. For rows below 256 the copy is the better way, as a call for each row would be slower.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,28 +20,20 @@ _SMALLEST = 16  # elements of NumPy's buffer
 _WORTH_THREADS = 1 << 18  # elements
 
 
-class over_rows:
+@contextlib.contextmanager
+def over_rows(size: int, length: int) -> Iterator[Callable[[Callable[[Any], object], Iterable[Any]], None]]:
     """`with over_rows(size, length) as over:` an array of `size` elements in rows of `length`; then `over(work, parts)`
     calls work(part) for every part, over threads where it is worth it.
 
     BLAS has one thread inside, however many there are, so that sums do not depend on their number.
     """
-
-    def __init__(self, size: int, length: int) -> None:
-        self.size, self.length = size, length
-        self.blas = one_blas_thread()
-        self.buffer: int | None = None
-
-    def __enter__(self) -> Callable[[Callable[[Any], object], Iterable[Any]], None]:
-        if self.length >= _LONG:
-            self.buffer = np.setbufsize(_SMALLEST)  # seen by the threads that take a part
-        alone = self.blas.__enter__()
-        return in_parts if alone and self.size >= _WORTH_THREADS else _one_by_one
-
-    def __exit__(self, *error: Any) -> None:
-        self.blas.__exit__(*error)
-        if self.buffer is not None:
-            np.setbufsize(self.buffer)
+    buffer = np.setbufsize(_SMALLEST) if length >= _LONG else None  # seen by the threads that take a part
+    try:
+        with one_blas_thread() as alone:
+            yield in_parts if alone and size >= _WORTH_THREADS else _one_by_one
+    finally:
+        if buffer is not None:
+            np.setbufsize(buffer)
 
 
 def _one_by_one(work: Callable[[Any], object], parts: Iterable[Any]) -> None:

@@ -58,15 +58,9 @@ def _is_table(x: Any, weight: Any, padding_idx: Any, max_norm: Any, scale_grad_b
 
 
 def _supports(
-    x: Any,
-    weight: Any,
-    padding_idx: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
+    x: Any, weight: Any, padding_idx: Any, max_norm: Any, norm_type: Any, by_freq: bool, sparse: bool
 ) -> bool:
-    return _is_table(x, weight, padding_idx, max_norm, scale_grad_by_freq)
+    return _is_table(x, weight, padding_idx, max_norm, by_freq)
 
 
 def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
@@ -83,43 +77,19 @@ def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
 
 
 @kernel("numpy", embedding_forward, _backward, _supports, rule="float32 and float64, plain: rows added in rounds")
-def forward(
-    x: Any,
-    weight: Any,
-    padding_idx: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Any:
+def forward(x: Any, weight: Any, padding_idx: Any, *options: Any) -> Any:
     """The forward is NumPy's own take."""
-    if not _is_table(x, weight, padding_idx, max_norm, scale_grad_by_freq):
+    if not _supports(x, weight, padding_idx, *options):
         return NotImplemented
     hole = None if padding_idx is None else padding_idx % len(weight)
     # the weight stands where embedding_weight looks for it
-    return weight.take(x, axis=0), (x, weight, hole, scale_grad_by_freq)
+    return weight.take(x, axis=0), (x, weight, hole, False)
 
 
-def _are_bags(x: Any, weight: Any, offsets: Any, max_norm: Any, by_freq: bool, mode: str, samples: Any) -> bool:
+def _bag_supports(x: Any, weight: Any, offsets: Any, max_norm: Any, _: Any, by_freq: bool, *how: Any) -> bool:
+    mode, _, samples, _, padding_idx = how
     plain = _is_table(x, weight, None, max_norm, by_freq) and x.ndim == 2 and mode in ("sum", "mean")
-    return plain and offsets is None and samples is None
-
-
-def _bag_supports(
-    x: Any,
-    weight: Any,
-    offsets: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: Any = None,
-    include_last_offset: bool = False,
-    padding_idx: Any = None,
-) -> bool:
-    bags = _are_bags(x, weight, offsets, max_norm, scale_grad_by_freq, mode, per_sample_weights)
-    return bags and padding_idx is None
+    return plain and offsets is None and samples is None and padding_idx is None
 
 
 def _bag_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
@@ -139,23 +109,11 @@ def _bag_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
     _bag_supports,
     rule="float32 and float64, a bag a row, sum or mean, plain: rows gathered in blocks",
 )
-def bag_forward(
-    x: Any,
-    weight: Any,
-    offsets: Any = None,
-    max_norm: Any = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: Any = None,
-    include_last_offset: bool = False,
-    padding_idx: Any = None,
-) -> Any:
+def bag_forward(x: Any, weight: Any, *options: Any) -> Any:
     """Rows gathered and added up, some bags at once."""
-    given = x, weight, offsets, max_norm, scale_grad_by_freq, mode, per_sample_weights
-    if padding_idx is not None or not _are_bags(*given):
+    if not _bag_supports(x, weight, *options):
         return NotImplemented
+    mode = options[4]
     y = np.empty((x.shape[0], weight.shape[1]), weight.dtype)
 
     def block(r: slice) -> None:

@@ -121,19 +121,13 @@ def _register(n: int) -> None:
     name = f"max_pool{n}d"
 
     def steps_for(x: Any, *given: Any) -> tuple | None:
-        steps = agnostic.pooling_steps(name, x.shape[-n:], *given) if x.ndim >= n else ()
+        """Of the arguments of max pooling; None where the last asks for indices."""
+        *how, return_indices = given
+        steps = agnostic.pooling_steps(name, x.shape[-n:], *how) if x.ndim >= n and not return_indices else ()
         return steps if few_taps(x, steps) else None
 
-    def supports(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> bool:
-        return not return_indices and steps_for(x, kernel_size, stride, padding, dilation, ceil_mode) is not None
+    def supports(*given: Any) -> bool:
+        return steps_for(*given) is not None
 
     @kernel(
         "numpy",
@@ -142,19 +136,9 @@ def _register(n: int) -> None:
         supports,
         rule="float32 and float64, up to 8 elements along an axis, no indices: taps as flat runs",
     )
-    def forward(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> Any:
+    def forward(x: Any, *given: Any) -> Any:
         """Axis by axis, tap by tap."""
-        if return_indices:
-            return NotImplemented
-        steps = steps_for(x, kernel_size, stride, padding, dilation, ceil_mode)
+        steps = steps_for(x, *given)
         return NotImplemented if steps is None else max_by_taps(x, steps)
 
 

@@ -87,10 +87,10 @@ def _pairs(x: Any, pad: Any, mode: str, value: Any) -> list | None:
     "numpy",
     reference,
     _backward,
-    lambda x, pad, mode="constant", value=None: _pairs(x, pad, mode, value) is not None,
+    lambda *given: _pairs(*given) is not None,
     rule="float32 and float64, up to three axes, nothing taken away: rows copied into one new array",
 )
-def pad_forward(x: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
+def pad_forward(x: Any, pad: Any, mode: str, value: Any) -> Any:
     """The inside, then the margins."""
     pairs = _pairs(x, pad, mode, value)
     if pairs is None:

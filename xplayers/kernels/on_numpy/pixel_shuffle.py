@@ -4,6 +4,7 @@ One transposed copy would go through its numbers r at a time. A block of planes 
 the blocks. Declined: empty arrays.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,42 +48,20 @@ def _to_channels(x: np.ndarray, r: int) -> np.ndarray:
     return y
 
 
-def _fits(name: str, x: Any, r: Any) -> bool:
-    agnostic.expect_shuffling(name, x.shape, r, name == "pixel_shuffle")
-    return type(x) is np.ndarray and x.size > 0
+def _register(name: str, there: Callable[..., Any], back: Callable[..., Any]) -> None:
+    def supports(x: Any, r: Any) -> bool:
+        agnostic.expect_shuffling(name, x.shape, r, name == "pixel_shuffle")
+        return type(x) is np.ndarray and x.size > 0
+
+    def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
+        (want_x,) = wants(wanted, 1)
+        return back(dy, *cache) if want_x else None
+
+    @kernel("numpy", getattr(agnostic, f"{name}_forward"), backward, supports, rule="any dtype: a copy for each place")
+    def forward(x: Any, r: Any) -> Any:
+        """Copies with a stride."""
+        return (there(x, r), (r,)) if supports(x, r) else NotImplemented
 
 
-def _shuffle_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    (want_x,) = wants(wanted, 1)
-    return _to_channels(dy, *cache) if want_x else None
-
-
-@kernel(
-    "numpy",
-    agnostic.pixel_shuffle_forward,
-    _shuffle_backward,
-    lambda x, upscale_factor: _fits("pixel_shuffle", x, upscale_factor),
-    rule="any dtype: a copy for each place",
-)
-def pixel_shuffle_forward(x: Any, upscale_factor: int) -> Any:
-    """Copies with a stride in y."""
-    fits = _fits("pixel_shuffle", x, upscale_factor)
-    return (_to_space(x, upscale_factor), (upscale_factor,)) if fits else NotImplemented
-
-
-def _unshuffle_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-    (want_x,) = wants(wanted, 1)
-    return _to_space(dy, *cache) if want_x else None
-
-
-@kernel(
-    "numpy",
-    agnostic.pixel_unshuffle_forward,
-    _unshuffle_backward,
-    lambda x, downscale_factor: _fits("pixel_unshuffle", x, downscale_factor),
-    rule="any dtype: a copy for each place",
-)
-def pixel_unshuffle_forward(x: Any, downscale_factor: int) -> Any:
-    """Copies with a stride in x."""
-    fits = _fits("pixel_unshuffle", x, downscale_factor)
-    return (_to_channels(x, downscale_factor), (downscale_factor,)) if fits else NotImplemented
+_register("pixel_shuffle", _to_space, _to_channels)
+_register("pixel_unshuffle", _to_channels, _to_space)

@@ -146,18 +146,10 @@ def _resampled(x: Any, factors: tuple, sizes: tuple, work: Any, order: list[int]
     return y
 
 
-def _factors(
-    x: Any,
-    size: Any,
-    scale_factor: Any,
-    mode: str,
-    align_corners: Any,
-    recompute_scale_factor: Any,
-    antialias: bool,
-) -> tuple | None:
+def _factors(x: Any, *options: Any) -> tuple | None:
+    _, _, mode, align_corners, _, antialias = options
     if type(x) is not np.ndarray or x.dtype.char not in "fd" or not 3 <= x.ndim <= 5 or not x.size or mode == "area":
         return None
-    options = (size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
     outputs, scales = interpolated_sizes("interpolate", x.shape, *options)
     if any(out % n for n, out in zip(x.shape[2:], outputs, strict=True)):
         return None
@@ -170,16 +162,8 @@ def _factors(
     return None if None in factors else factors
 
 
-def _supports(
-    x: Any,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: Any = None,
-    recompute_scale_factor: Any = None,
-    antialias: bool = False,
-) -> bool:
-    return _factors(x, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias) is not None
+def _supports(*given: Any) -> bool:
+    return _factors(*given) is not None
 
 
 def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
@@ -189,17 +173,9 @@ def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
 
 
 @kernel("numpy", reference, _backward, _supports, rule="float32 and float64, whole factors: phases of flat runs")
-def interpolate_forward(
-    x: Any,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: Any = None,
-    recompute_scale_factor: Any = None,
-    antialias: bool = False,
-) -> Any:
+def interpolate_forward(x: Any, *options: Any) -> Any:
     """Axis by axis, the innermost first."""
-    factors = _factors(x, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+    factors = _factors(x, *options)
     if factors is None:
         return NotImplemented
     outputs = tuple(factor.line.size for factor in factors)

@@ -22,7 +22,6 @@ from .columns import Axis, Block, Columns, blocks, grouped, phases, windows
 
 __all__ = ["SUMS"]
 
-_TURNED = 128  # channels a group up to which dweight is taken as (taps * C, O)
 _MOST = 16  # lanes of blocks, each in memory of its own
 _LANES = 4  # sums that are kept apart, so that the order of adding does not depend on the threads
 
@@ -112,7 +111,7 @@ class _Sums:
         d, depth = grouped(dy, groups), math.prod(kernel[1:]) * c_in
         parts = _blocks_of(x, axes[:1], axes[1:])
         lanes = [parts[r] for r in runs(len(parts), -(-len(parts) // _LANES))]
-        turned = n_out // groups <= _TURNED
+        turned = n_out // groups <= beside.TURNED
         sums = np.zeros(
             (len(lanes), kernel[0], groups, *((depth, n_out // groups) if turned else (n_out // groups, depth))),
             np.float32,

@@ -17,25 +17,27 @@ _BLOCK = 1 << 18  # numbers: smaller blocks stay nearer in the cache, but the th
 _PART = 1 << 20  # numbers that are worth a thread
 
 
-def _in_blocks(change):
-    """`change(*blocks, spare, t, *numbers)` over blocks of the arrays that the loop of `kernels.updates` is given."""
-    count = change.__code__.co_varnames.index("spare")
+def _in_blocks(count):
+    """`change(*blocks, spare, t, *numbers)` over blocks of the arrays that a loop of kernels/updates.py begins with."""
 
-    def loop(*given):
-        arrays, numbers = given[:count], given[count:]
-        size = arrays[0].size
-        spare, t = np.empty((2, min(size, _BLOCK)), arrays[0].dtype)
-        if size <= _BLOCK:
-            change(*arrays, spare, t, *numbers)
-            return
-        for r in runs(size, _BLOCK):
-            n = r.stop - r.start
-            change(*[a[r] for a in arrays], spare[:n], t[:n], *numbers)
+    def decorate(change):
+        def loop(*given):
+            arrays, numbers = given[:count], given[count:]
+            size = arrays[0].size
+            spare, t = np.empty((2, min(size, _BLOCK)), arrays[0].dtype)
+            if size <= _BLOCK:
+                change(*arrays, spare, t, *numbers)
+                return
+            for r in runs(size, _BLOCK):
+                n = r.stop - r.start
+                change(*[a[r] for a in arrays], spare[:n], t[:n], *numbers)
 
-    return loop
+        return loop
+
+    return decorate
 
 
-@_in_blocks
+@_in_blocks(4)
 def _adam(x, dx, m, v, spare, t, beta1, rest1, beta2, rest2, root, eps, rate, sign, decay, shrink):
     """`Adam.change` without amsgrad."""
     dx = _with_decay(x, dx, sign, decay, spare, t)
@@ -57,7 +59,7 @@ def _adam(x, dx, m, v, spare, t, beta1, rest1, beta2, rest2, root, eps, rate, si
     np.add(x, t, x)
 
 
-@_in_blocks
+@_in_blocks(3)
 def _sgd(x, dx, buffer, spare, t, momentum, rest, rate, sign, decay, nesterov):
     """`SGD.change` with momentum."""
     dx = _with_decay(x, dx, sign, decay, spare, t)
@@ -72,7 +74,7 @@ def _sgd(x, dx, buffer, spare, t, momentum, rest, rate, sign, decay, nesterov):
     np.subtract(x, t, x)
 
 
-@_in_blocks
+@_in_blocks(2)
 def _plain_sgd(x, dx, spare, t, rate, sign, decay):
     """`SGD.change` without momentum."""
     np.multiply(_with_decay(x, dx, sign, decay, spare, t), rate, t)
