@@ -42,7 +42,7 @@ def counted(host, monkeypatch):  # noqa: F811
     if lacks_compiler():
         pytest.skip(lacks_compiler())
     (held,) = UPDATES
-    mine = dataclasses.replace(held, library="numpy", answered=0, declined=0)
+    mine = dataclasses.replace(held, of_library="numpy", answered=0, declined=0)
     registry.load("numpy")
     monkeypatch.setattr(launching, "machine", host)
     monkeypatch.setattr(registry._state, "updates", [mine])
