@@ -340,4 +340,7 @@ TWINS = [
     Function("softplus", {"x": floats(1000, scale=9.0)}, {"beta": 2.0, "threshold": 17.0}),
     Function("softplus", {"x": floats(1000, scale=9.0)}, {"beta": -0.5}),
     Function("silu", {"x": values([0.5])}),
+    Function("silu", {"x": values([0.5, 1e-45, -3e-42, 1.5])}),
+    Function("gelu", {"x": values([0.5, 1e-45, -3e-42, 1.5])}),
+    Function("gelu", {"x": values([0.5, 1e-45, -3e-42, 1.5])}, {"approximate": "tanh"}),
 ]

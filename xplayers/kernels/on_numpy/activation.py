@@ -78,8 +78,8 @@ def pair(
 ) -> None:
     """Registers the twin of an activation.
 
-    `forward(x, out, *spare, *constants)` and `backward(kept, dy, out, *spare, *constants)` work on blocks; kept is
-    x or y as `keeps` says. `constants` takes the arguments after x to numbers, None where they are declined.
+    `forward(x, out, *spare, *constants)` and `backward(*kept, dy, out, *spare, *constants)` work on blocks; kept are
+    x, y or both as `keeps` says. `constants` takes the arguments after x to numbers, None where they are declined.
     """
 
     def numbers(x: Any, *options: Any) -> tuple | None:
@@ -99,16 +99,17 @@ def pair(
             return NotImplemented
         x = np.ascontiguousarray(x).reshape(x.shape)
         y = over_blocks(forward, (x,), np.empty(x.shape, x.dtype), spare[0], heavy, given)
-        return y, (x if keeps == "x" else y, *given)
+        return y, ({"x": (x,), "y": (y,), "xy": (x, y)}[keeps], *given)
 
     def twin_backward(dy: Any, cache: tuple, *, wanted: tuple | None = None) -> Any:
         (want_x,) = wants(wanted, 1)
         if not want_x:
             return None
         kept, *given = cache
-        if type(dy) is not np.ndarray or dy.dtype != kept.dtype or dy.shape != kept.shape:
-            return dy * twin_backward(np.ones_like(kept), cache)  # of another shape or dtype: as NumPy multiplies them
-        return over_blocks(backward, (kept, dy), np.empty(kept.shape, kept.dtype), spare[1], heavy, tuple(given))
+        like = kept[0]
+        if type(dy) is not np.ndarray or dy.dtype != like.dtype or dy.shape != like.shape:
+            return dy * twin_backward(np.ones_like(like), cache)  # of another shape or dtype: as NumPy multiplies them
+        return over_blocks(backward, (*kept, dy), np.empty(like.shape, like.dtype), spare[1], heavy, tuple(given))
 
     def supports(*given: Any) -> bool:
         return numbers(*given) is not None
@@ -233,8 +234,8 @@ def _tanh_backward(y: Any, dy: Any, out: Any) -> None:
 
 def _log1p_of_exp(x: Any, out: Any, t: Any, u: Any) -> None:
     """log(1 + e^-|x|): of u = 1 + e the logarithm, and (e - (u - 1)) / u for what rounding has taken from u."""
-    np.abs(x, out=t)
-    np.negative(t, out=t)
+    bits = f"i{x.itemsize}"
+    np.bitwise_or(x.view(bits), np.iinfo(bits).min, out=t.view(bits))  # -|x|: the sign's bit is set
     np.exp(t, out=t)  # e <= 1
     np.add(t, 1.0, out=u)
     np.log(u, out=out)
@@ -245,17 +246,18 @@ def _log1p_of_exp(x: Any, out: Any, t: Any, u: Any) -> None:
 
 
 def _softplus(x: Any, out: Any, t: Any, u: Any, z: Any, beta: float) -> None:
-    np.multiply(x, beta, out=z)
-    _log1p_of_exp(z, out, t, u)
-    z.clip(0.0, math.inf, out=z)
+    if beta != 1.0:
+        x = np.multiply(x, beta, out=z)
+    _log1p_of_exp(x, out, t, u)
+    x.clip(0.0, math.inf, out=z)
     np.add(out, z, out=out)
-    np.divide(out, beta, out=out)
+    if beta != 1.0:
+        np.divide(out, beta, out=out)
 
 
 @_quiet
 def _softplus_backward(x: Any, dy: Any, out: Any, beta: float) -> None:
-    np.multiply(x, beta, out=out)
-    sigmoid_into(out, out)
+    sigmoid_into(x if beta == 1.0 else np.multiply(x, beta, out=out), out)
     np.multiply(out, dy, out=out)
 
 
@@ -291,7 +293,18 @@ pair(
 )
 
 
-# -- gates: x times something between 0 and 1 --
+# -- gates: y = x g(x), g between 0 and 1. The backward has g from y / x, in a fifth of an exponential's time --
+
+_TINY = 1e-30  # below it y is rounded to multiples of the smallest float, and of 0 / 0 there is no g
+
+
+def _gate(x: Any, y: Any, out: Any, again: Callable, *more: Any) -> None:
+    """out = y / x, or where an x is (next to) 0 what `again(x, out, *more)` computes."""
+    np.abs(x, out=out)
+    if out.min(initial=1.0) > _TINY:
+        np.divide(y, x, out=out)
+    else:  # or NaN
+        again(x, out, *more)
 
 
 @_quiet
@@ -302,19 +315,14 @@ def _silu(x: Any, out: Any) -> None:
     np.divide(x, out, out=out)
 
 
-def _gate_backward(x: Any, dy: Any, s: Any, t: Any) -> None:
-    """dy s (1 + x (1 - s)), s in place of it."""
-    np.subtract(1.0, s, out=t)
-    np.multiply(t, x, out=t)
-    np.add(t, 1.0, out=t)
-    np.multiply(s, t, out=s)
-    np.multiply(s, dy, out=s)
-
-
 @_quiet
-def _silu_backward(x: Any, dy: Any, out: Any, t: Any) -> None:
-    sigmoid_into(x, out)
-    _gate_backward(x, dy, out, t)
+def _silu_backward(x: Any, y: Any, dy: Any, out: Any, t: Any) -> None:
+    """dy (g + y (1 - g)), g the sigmoid."""
+    _gate(x, y, out, sigmoid_into)
+    np.subtract(1.0, out, out=t)
+    np.multiply(t, y, out=t)
+    np.add(out, t, out=out)
+    np.multiply(out, dy, out=out)
 
 
 def _exponent(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
@@ -328,32 +336,39 @@ def _exponent(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
     np.multiply(out, x, out=out)
 
 
-@_quiet
-def _gelu(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
-    """x / (1 + e^(-x P(x^2))): with the one P it is the normal distribution's Phi, with the other its tanh form."""
+def _one_and_exponential(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
+    """1 + e^(-x P(x^2)): with the one P it is 1 / Phi, Phi of the normal distribution, with the other its tanh form."""
     _exponent(x, out, t, coefficients)
     np.exp(out, out=out)
     np.add(out, 1.0, out=out)
+
+
+def _phi(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
+    _one_and_exponential(x, out, t, coefficients)
+    np.divide(1.0, out, out=out)
+
+
+@_quiet
+def _gelu(x: Any, out: Any, t: Any, coefficients: tuple) -> None:
+    _one_and_exponential(x, out, t, coefficients)
     np.divide(x, out, out=out)
 
 
 @_quiet
-def _gelu_backward(x: Any, dy: Any, out: Any, t: Any, u: Any, coefficients: tuple) -> None:
-    _exponent(x, out, t, coefficients)
-    np.exp(out, out=out)
-    np.add(out, 1.0, out=out)
-    np.divide(1.0, out, out=out)  # Phi
+def _gelu_backward(x: Any, y: Any, dy: Any, out: Any, t: Any, u: Any, coefficients: tuple) -> None:
+    _gate(x, y, out, _phi, t, coefficients)
+    np.multiply(x, x, out=t)
     if coefficients is NORMAL:  # Phi + x e^(-x^2 / 2) / sqrt(2 pi)
         np.multiply(t, -0.5, out=t)
         np.exp(t, out=t)
         np.multiply(t, 1.0 / math.sqrt(2.0 * math.pi), out=t)
-    else:  # Phi + x Phi (1 - Phi) (P(x^2) + 2 x^2 P'(x^2)), P linear
-        np.multiply(t, 3.0 * coefficients[1], out=t)
-        np.add(t, coefficients[0], out=t)
-        np.multiply(t, out, out=t)
-        np.subtract(1.0, out, out=u)
+        np.multiply(t, x, out=t)
+    else:  # Phi + y (1 - Phi) (P(x^2) + 2 x^2 P'(x^2)), P linear
+        np.multiply(t, -3.0 * coefficients[1], out=t)
+        np.subtract(t, coefficients[0], out=t)
+        np.multiply(t, y, out=t)
+        np.subtract(out, 1.0, out=u)
         np.multiply(t, u, out=t)
-    np.multiply(t, x, out=t)
     np.add(out, t, out=out)
     np.multiply(out, dy, out=out)
 
@@ -398,11 +413,12 @@ def _mish_backward(x: Any, dy: Any, out: Any, n: Any, t: Any) -> None:
     np.multiply(out, dy, out=out)
 
 
-pair(F.silu_forward, _silu, _silu_backward, spare=(0, 1), heavy=True)
+pair(F.silu_forward, _silu, _silu_backward, keeps="xy", spare=(0, 1), heavy=True)
 pair(
     F.gelu_forward,
     _gelu,
     _gelu_backward,
+    keeps="xy",
     spare=(1, 2),
     heavy=True,
     constants=_gelu_constants,
@@ -423,20 +439,25 @@ def _elu(x: Any, out: Any, t: Any, alpha: float, scale: float, rate: float) -> N
     np.multiply(t, 2.0 * scale * alpha, out=t)
     np.divide(t, out, out=t)
     x.clip(0.0, math.inf, out=out)
-    np.multiply(out, scale, out=out)
+    if scale != 1.0:
+        np.multiply(out, scale, out=out)
     np.add(out, t, out=out)
 
 
 def _elu_backward(x: Any, dy: Any, out: Any, t: Any, alpha: float, scale: float, rate: float) -> None:
     """scale where x > 0, scale alpha rate e^(rate x) where not."""
     x.clip(-math.inf, 0.0, out=t)
-    np.multiply(t, rate, out=t)
-    np.exp(t, out=t)  # 1 where x > 0
+    if rate != 1.0:
+        np.multiply(t, rate, out=t)
     factor = scale * alpha * rate
-    np.multiply(t, factor, out=t)
-    np.copyto(out, np.greater(x, 0.0))
-    np.multiply(out, scale - factor, out=out)
-    np.add(out, t, out=out)
+    if factor == scale == 1.0:
+        np.exp(t, out=out)  # 1 where x > 0
+    else:
+        np.exp(t, out=t)
+        np.multiply(t, factor, out=t)
+        np.copyto(out, np.greater(x, 0.0))
+        np.multiply(out, scale - factor, out=out)
+        np.add(out, t, out=out)
     np.multiply(out, dy, out=out)
 
 
