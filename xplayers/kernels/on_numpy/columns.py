@@ -157,30 +157,36 @@ class Columns:
                     target[...] = x[:, :, image][(..., *seen)]
         self.laid = self.held.reshape(shape)
 
-    def of(self, axis: int, windows: int) -> list[np.ndarray]:
+    def of(self, axis: int, windows: int, one: bool = False) -> list[np.ndarray]:
         """For each tap along one of `rows`: (groups, taps * C, positions of so many windows), or all taps in one.
 
-        Where they are apart it is one of (n, groups, taps * C, positions).
+        Where they are apart it is one of (n, groups, taps * C, positions). All taps in one have a row of ones more
+        where `one` is asked for: a bias is its weight.
         """
         starts, (groups, depth) = self.where.starts[axis], self.laid.shape[:2]
         if self.is_apart:
             row = math.prod(self.counts)
-            stack = self._stack((self.laid.shape[2], groups, len(starts), depth, windows * row))
+            stack, taps = self._stack((self.laid.shape[2], groups), (len(starts), depth), windows * row, one)
             for i, start in enumerate(starts):
-                stack[:, :, i] = self.laid[..., start * row : (start + windows) * row].transpose(2, 0, 1, 3)
-            return [stack.reshape(*stack.shape[:2], -1, windows * row)]
+                taps[:, :, i] = self.laid[..., start * row : (start + windows) * row].transpose(2, 0, 1, 3)
+            return [stack]
         seen = [self.laid[:, :, start * self.row : (start + windows) * self.row] for start in starts]
         if not self.is_stacked(axis):
             return seen
-        stack = self._stack((groups, len(seen), depth, windows * self.row))
+        stack, taps = self._stack((groups,), (len(seen), depth), windows * self.row, one)
         for i, run in enumerate(seen):
-            stack[:, i] = run
-        return [stack.reshape(groups, len(seen) * depth, -1)]
+            taps[:, i] = run
+        return [stack]
 
-    def _stack(self, shape: tuple[int, ...]) -> np.ndarray:
-        if self.stack.shape != shape:
-            self.stack = np.empty(shape, np.float32)
-        return self.stack
+    def _stack(
+        self, lead: tuple[int, ...], taps: tuple[int, int], positions: int, one: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(*lead, taps * C, positions), with a row of ones behind or not, and the view (*lead, *taps, positions)."""
+        depth = math.prod(taps)
+        if self.stack.shape != (*lead, depth + one, positions):
+            self.stack = np.empty((*lead, depth + one, positions), np.float32)
+            self.stack[..., depth:, :] = 1
+        return self.stack, self.stack[..., :depth, :].reshape(*lead, *taps, positions)
 
     def is_stacked(self, axis: int) -> bool:
         """Whether the columns of all taps along one of `rows` are copied together: narrow products are slow."""

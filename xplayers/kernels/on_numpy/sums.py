@@ -191,15 +191,13 @@ def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target
 
     def work(lane: int) -> None:
         columns = Columns(x, groups, rows, across)
-        ws = [
-            t.w.transpose(1, 2, 0, 3).reshape(1, groups, t.w.shape[2], -1) if columns.is_stacked(i) else t.w
-            for i, t in enumerate(targets)
-        ]
+        ws = [_stacked(t.w, bias) if columns.is_stacked(i) else t.w for i, t in enumerate(targets)]
         for block in lanes[lane]:
             columns.lay(block)
             for i, (w, y) in enumerate(zip(ws, views, strict=True)):
                 mine = y[:, :, block.band, block.images]  # (groups, M, rows, n, ...)
-                seen = columns.of(i, mine.shape[2])
+                in_one = columns.is_stacked(i)
+                seen = columns.of(i, mine.shape[2], in_one and bias is not None)
                 if columns.is_apart:
                     mine = mine.transpose(3, 0, 1, 2, *range(4, mine.ndim))
                 t = more = None
@@ -209,12 +207,19 @@ def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target
                 for w_of_tap, run in zip(w[1:], seen[1:], strict=True):
                     more = np.matmul(w_of_tap, run, out=more)
                     t += more
-                if bias is not None:
+                if bias is not None and not in_one:
                     t += bias
                 if not np.may_share_memory(t, mine):
                     mine[...] = t.reshape(mine.shape)
 
     products_in_parts(work, range(len(lanes)))
+
+
+def _stacked(w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """(taps, groups, M, depth) -> (1, groups, M, taps * depth), a bias (groups, M, 1) as the last column."""
+    taps, groups, m, depth = w.shape
+    w = w.transpose(1, 2, 0, 3).reshape(groups, m, taps * depth)
+    return (w if bias is None else np.concatenate([w, bias], axis=-1))[None]
 
 
 def _adds(w: np.ndarray) -> bool:
