@@ -22,21 +22,21 @@ WORTH_THREADS = 1 << 18  # elements
 
 class over_rows:
     """`with over_rows(size, length) as over:` an array of `size` elements in rows of `length`; then `over(work, parts)`
-    calls work(part) for every part, over threads where it is worth it.
+    calls work(part) for every part, over threads where there are `worth` elements.
 
     BLAS has one thread inside, however many there are, so that sums do not depend on their number.
     """
 
-    __slots__ = ("blas", "buffer", "length", "size")
+    __slots__ = ("blas", "buffer", "length", "parted")
 
-    def __init__(self, size: int, length: int) -> None:
-        self.size, self.length = size, length
+    def __init__(self, size: int, length: int, worth: int = WORTH_THREADS) -> None:
+        self.length, self.parted = length, size >= worth
 
     def __enter__(self) -> Callable[[Callable[[Any], object], Iterable[Any]], None]:
         self.buffer = np.setbufsize(_SMALLEST) if self.length >= _LONG else None  # seen by the threads that take a part
         self.blas = one_blas_thread()
         alone = self.blas.__enter__()
-        return in_parts if alone and self.size >= WORTH_THREADS else _one_by_one
+        return in_parts if alone and self.parted else _one_by_one
 
     def __exit__(self, *error: object) -> None:
         self.blas.__exit__()
