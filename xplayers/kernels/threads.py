@@ -6,7 +6,6 @@ parted. The parts of a call do not depend on the number of threads, so that its 
 than threads are left to BLAS's own, whose number it may round by.
 """
 
-import contextlib
 import contextvars
 import ctypes
 import functools
@@ -14,7 +13,7 @@ import importlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from xplayers.errors import refusal
@@ -162,30 +161,36 @@ _before = 0
 _limiting = threading.Lock()
 
 
-@contextlib.contextmanager
-def one_blas_thread() -> Iterator[bool]:
-    """BLAS on one thread, for products that are taken in parts. Gives whether it is so.
+class one_blas_thread:
+    """`with one_blas_thread() as alone:` BLAS on one thread, for products that are taken in parts; whether it is so.
 
-    Where NumPy's BLAS cannot be told, the parts' products would wait for one another's threads.
+    Where NumPy's BLAS cannot be told, the parts' products would wait for one another's threads. A class, as a generator
+    takes 4 us.
     """
-    global _holders, _before
-    blas = _blas()
-    if blas is None:
-        yield False
-        return
-    get, put = blas
-    with _limiting:
-        if _holders == 0:
-            _before = get()
-            put(1)
-        _holders += 1
-    try:
-        yield True
-    finally:
+
+    __slots__ = ("put",)
+
+    def __enter__(self) -> bool:
+        global _holders, _before
+        blas = _blas()
+        self.put = blas and blas[1]
+        if blas is None:
+            return False
+        with _limiting:
+            if _holders == 0:
+                _before = blas[0]()
+                blas[1](1)
+            _holders += 1
+        return True
+
+    def __exit__(self, *error: object) -> None:
+        global _holders
+        if self.put is None:
+            return
         with _limiting:
             _holders -= 1
             if _holders == 0:
-                put(_before)
+                self.put(_before)
 
 
 def products_in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:

@@ -5,37 +5,51 @@ operand out into the buffer, which takes as long as the operation. With the smal
 and more this halves the time. For rows below 256 the copy is the better way, as a call for each row would be slower.
 """
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from ..threads import in_parts, one_blas_thread
 
-__all__ = ["over_rows"]
+__all__ = ["WORTH_THREADS", "ones", "over_rows"]
 
 _LONG = 320  # elements of a row from which it is not copied
 _SMALLEST = 16  # elements of NumPy's buffer
-_WORTH_THREADS = 1 << 18  # elements
+WORTH_THREADS = 1 << 18  # elements
 
 
-@contextlib.contextmanager
-def over_rows(size: int, length: int) -> Iterator[Callable[[Callable[[Any], object], Iterable[Any]], None]]:
+class over_rows:
     """`with over_rows(size, length) as over:` an array of `size` elements in rows of `length`; then `over(work, parts)`
-    calls work(part) for every part, over threads where it is worth it.
+    calls work(part) for every part, over threads where there are `worth` elements.
 
     BLAS has one thread inside, however many there are, so that sums do not depend on their number.
     """
-    buffer = np.setbufsize(_SMALLEST) if length >= _LONG else None  # seen by the threads that take a part
-    try:
-        with one_blas_thread() as alone:
-            yield in_parts if alone and size >= _WORTH_THREADS else _one_by_one
-    finally:
-        if buffer is not None:
-            np.setbufsize(buffer)
+
+    __slots__ = ("blas", "buffer", "length", "parted")
+
+    def __init__(self, size: int, length: int, worth: int = WORTH_THREADS) -> None:
+        self.length, self.parted = length, size >= worth
+
+    def __enter__(self) -> Callable[[Callable[[Any], object], Iterable[Any]], None]:
+        self.buffer = np.setbufsize(_SMALLEST) if self.length >= _LONG else None  # seen by the threads that take a part
+        self.blas = one_blas_thread()
+        alone = self.blas.__enter__()
+        return in_parts if alone and self.parted else _one_by_one
+
+    def __exit__(self, *error: object) -> None:
+        self.blas.__exit__()
+        if self.buffer is not None:
+            np.setbufsize(self.buffer)
 
 
 def _one_by_one(work: Callable[[Any], object], parts: Iterable[Any]) -> None:
     for part in parts:
         work(part)
+
+
+@functools.lru_cache(maxsize=64)
+def ones(n: int, kind: str) -> np.ndarray:
+    """What a row is multiplied with to be added up; not to be written to."""
+    return np.ones(n, kind)

@@ -15,8 +15,7 @@ from xplayers.functional.pair import wants
 
 from ..labels import plain_labels, reduced
 from ..registry import kernel
-from ..threads import products_in_parts
-from .softmax import along, blocks, exponentials, sums_like
+from .softmax import OF_EXPONENTIALS, along, exponentials, over_blocks, sums_like
 
 __all__: list[str] = []
 
@@ -46,7 +45,7 @@ def _backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
         np.multiply(e[i], by_sum[i], out=dx[i])
         flat[places[i]] -= s[i] if s.ndim else s
 
-    products_in_parts(work, blocks(e.shape))
+    over_blocks(work, e.shape)
     return dx.reshape(shape), None, None
 
 
@@ -73,11 +72,11 @@ def cross_entropy_forward(
         with np.errstate(all="ignore"):
             top = exponentials(x[i], e[i], sums[i])
             at = flat.take(places[i])
-            np.log(sums[i], out=loss[i], dtype=np.float64)
+            np.log(sums[i].astype(np.float64), out=loss[i])
             np.subtract(loss[i], at if top is None else at - top, out=loss[i])
             np.maximum(loss[i], 0.0, out=loss[i])  # what rounding may take below
 
-    products_in_parts(work, blocks(x.shape))
+    over_blocks(work, x.shape, OF_EXPONENTIALS)
     norm = loss.size
     if kept is not None:
         norm = int(kept.sum())

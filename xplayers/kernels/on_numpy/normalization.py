@@ -15,13 +15,15 @@ import numpy as np
 
 from ..normalizations import Sums, register
 from ..threads import runs
-from .broadcasts import over_rows
+from .broadcasts import WORTH_THREADS, ones, over_rows
 
 __all__: list[str] = []
 
 _LEAST = 1 << 13  # elements below which the calls cost what is saved
 _LARGE = 1 << 17  # elements from which a pass costs more than a look at the statistics
-_BLOCK = 1 << 20  # elements of a block: two threads that call NumPy more often wait for one another
+_BLOCK = 1 << 19  # elements of a block: two threads that call NumPy more often wait for one another
+_BLOCK_OF_FOUR = 3 << 17  # where a block is of four arrays
+_TILED = 4096  # elements of a row that is met by another one
 _SHORT = 24  # elements of a row below which its broadcasts are slow
 _COLUMNS = 200  # elements of batch norm's rows below which columns are faster
 _LEAN = 4.0  # mean^2 / variance up to which sums around 0 have the digits of those around the mean
@@ -37,14 +39,11 @@ def _is_plain(x: Any, *others: Any) -> bool:
     )
 
 
-def _blocks(count: int, size: int) -> list[slice]:
-    """0 ... count in an even number of blocks; `size` elements in all."""
-    halves = 2 * -(-size // (2 * _BLOCK))
-    return runs(count, count if size < _LARGE else max(1, -(-count // halves)))
-
-
-def _column(t: Any, dtype: Any) -> Any:
-    return t.astype(dtype).reshape(-1, 1)
+def _blocks(count: int, size: int, block: int = _BLOCK) -> list[slice]:
+    """0 ... count in an even number of blocks where threads are worth it; `size` elements in all."""
+    if size < WORTH_THREADS:
+        return [slice(0, count)]
+    return runs(count, -(-count // (2 * -(-size // (2 * block)))))
 
 
 # -- rows that have one weight each: batch, instance and group norm --
@@ -53,19 +52,28 @@ def _column(t: Any, dtype: Any) -> Any:
 def _is_lean(mean: Any, var: Any) -> bool:
     """Whether no mean is large beside its spread; not where something is NaN or infinite."""
     spread = _LEAN * var - mean * mean
-    return bool((spread >= 0).all()) and bool(spread @ spread < math.inf)
+    return bool(spread.min() >= 0) and bool(spread @ spread < math.inf)
 
 
-def _per_row(t: Any, fill: float, sets: tuple, c: int) -> Any:
-    """One number a channel, or `fill` -> one a row, (s, b)."""
-    a, s, b = sets
+def _per_row(t: Any, sets: tuple, c: int) -> Any:
+    """One number a channel, (C,), or None -> one a row, (s, b) of float64."""
     if t is None:
-        return np.full((s, b), fill)
-    if a > 1:
-        return t[:, None]
-    rows = np.empty((s * b // c, c), t.dtype)
+        return None
+    rows = np.empty((sets[1] * sets[2] // c, c))
     rows[...] = t
-    return rows.reshape(s, b)
+    return rows.reshape(sets[1:])
+
+
+def _over_sets(t: Any) -> Any:
+    """(a, k) -> the sums over a, of float64."""
+    t = t.astype(np.float64)
+    return t[0] if len(t) == 1 else ones(len(t), "d") @ t
+
+
+def _each(change: Any, u: Any, t: Any, out: Any) -> None:
+    """change(u, t, out), u (a, k, *) and t (k,) or (k, r): a number for a row or for each of its r equal parts."""
+    shape = (len(u), t.size, -1)
+    change(u.reshape(shape), t.astype(u.dtype).reshape(-1, 1), out=out.reshape(shape))
 
 
 def _rows_norm(x: Any, sets: tuple, weight: Any, bias: Any, eps: float, given: Any) -> Any:
@@ -76,84 +84,88 @@ def _rows_norm(x: Any, sets: tuple, weight: Any, bias: Any, eps: float, given: A
     length = x.size // (n * c)
     if s == c and b == 1 and length < _COLUMNS:
         return _columns_norm(x, weight, bias, eps, given)
-    rows = x.reshape(a, s * b, length)
-    y = np.empty(rows.shape, x.dtype)
-    ones, count = np.ones(length, x.dtype), a * b * length
-    mean, var = [t.copy() for t in given] if given else (np.empty(s, x.dtype), np.empty(s, x.dtype))
-    w, shift = _per_row(weight, 1.0, sets, c), _per_row(bias, 0.0, sets, c)
-    lean = x.size >= _LARGE and bool(np.isfinite(w).all() and np.isfinite(shift).all())
-
-    def over_sets(t: Any, k: slice) -> Any:
-        """One number a row, (a, rows) -> the means over the sets k."""
-        return np.add.reduce(t.reshape(a, k.stop - k.start, b), axis=(0, 2), dtype=np.float64) / count
+    rows, count = x.reshape(a, s, b * length), a * b * length
+    y, unit = np.empty(rows.shape, x.dtype), ones(b * length, x.dtype.char)
+    mean, var = [t.copy() for t in given] if given else np.empty((2, s), x.dtype)
+    w, shift = _per_row(weight, sets, c), _per_row(bias, sets, c)
+    lean = x.size >= _LARGE and all(t is None or bool(np.isfinite(t).all()) for t in (w, shift))
 
     def work(k: slice) -> None:
-        r = slice(k.start * b, k.stop * b)
-        u, out = rows[:, r], y[:, r]
+        u, out = rows[:, k], y[:, k]
         if given:
             m, v = mean[k].astype(np.float64), var[k].astype(np.float64)
         else:
-            m = over_sets(u @ ones, k)
-            v = over_sets(np.vecdot(u, u), k) - m * m if lean else m
+            m = _over_sets(u @ unit) / count
+            v = _over_sets(np.vecdot(u, u)) / count - m * m if lean else m
         near = lean and _is_lean(m, v)
         if not near:
-            u = np.subtract(u, _column(np.repeat(m, b), x.dtype), out=out)
+            _each(np.subtract, u, m, out)
+            u = out
         if not given:
-            v = v if near else over_sets(np.vecdot(u, u), k)
+            v = v if near else _over_sets(np.vecdot(u, u)) / count
             mean[k], var[k] = m, v
-        scale = (1.0 / np.sqrt(v + eps))[:, None] * w[k]  # (k, b)
-        np.multiply(u, _column(scale, x.dtype), out=out)
-        if near or bias is not None:
-            np.add(out, _column(shift[k] - m[:, None] * scale if near else shift[k], x.dtype), out=out)
+        scale = (1.0 / np.sqrt(v + eps))[:, None]  # (k, 1) or (k, b)
+        scale = scale if w is None else scale * w[k]
+        _each(np.multiply, u, scale, out)
+        if near:
+            move = m[:, None] * scale
+            _each(np.subtract, out, move if shift is None else move - shift[k], out)
+        elif shift is not None:
+            _each(np.add, out, shift[k], out)
 
     with over_rows(x.size, length) as over:
         over(work, _blocks(s, x.size))
-    cache = sets, x, w, weight is not None, bias is not None, eps, lean, mean, var, None if given else count
-    return y.reshape(x.shape), cache
+    return y.reshape(x.shape), (sets, x, w, bias is not None, eps, lean, mean, var, None if given else count)
 
 
 def _rows_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bool, want_bias: bool) -> tuple:
     """dx = r (g - m(g) - u r^2 m(g u)) as functional/normalization.py has it, u = x - mean in dx's own memory."""
-    if len(cache) == 9:
+    if len(cache) == 8:
         return _columns_norm_backward(dy, cache, want_x, want_weight, want_bias)
-    sets, x, w, has_weight, has_bias, eps, lean, mean, var, count = cache
-    want_weight, want_bias = want_weight and has_weight, want_bias and has_bias
+    sets, x, w, has_bias, eps, lean, mean, var, count = cache
+    want_weight, want_bias = want_weight and w is not None, want_bias and has_bias
     a, s, b = sets
     c = x.shape[1]
-    rows = x.reshape(a, s * b, -1)
+    rows = x.reshape(a, s, -1)
     d = np.ascontiguousarray(dy, x.dtype).reshape(rows.shape)
     moving = want_x and count is not None
-    dx = np.empty(rows.shape, x.dtype)
-    ones, sums = np.ones(rows.shape[2], x.dtype), np.empty((2, s, b))
+    dx, sums = np.empty(rows.shape, x.dtype), np.empty((2, s, b))
+    length = rows.shape[2] // b
+    unit = ones(length, x.dtype.char)
 
     def work(k: slice) -> None:
-        r = slice(k.start * b, k.stop * b)
-        u, g, out, n = rows[:, r], d[:, r], dx[:, r], k.stop - k.start
+        u, g, out, n = rows[:, k], d[:, k], dx[:, k], k.stop - k.start
         m, v = mean[k].astype(np.float64), var[k].astype(np.float64)
         rstd = 1.0 / np.sqrt(v + eps)
-        scale = rstd[:, None] * w[k]  # (k, b)
         near = lean and _is_lean(m, v)
         if moving or want_weight or want_bias:
             if not near:
-                u = np.subtract(u, _column(np.repeat(m, b), x.dtype), out=out)
-            t = np.empty((2, a, n * b), x.dtype)
-            np.matmul(g, ones, out=t[0])
-            np.vecdot(g, u, out=t[1])
-            t = np.add.reduce(t, axis=1, dtype=np.float64).reshape(2, n, b)
+                _each(np.subtract, u, m, out)
+                u = out
+            parts = (a, n * b, length)
+            t = sums[:, k]  # sum(dy), sum(dy u), and then sum(dy h)
+            t[0] = _over_sets(g.reshape(parts) @ unit).reshape(n, b)
+            t[1] = _over_sets(np.vecdot(g.reshape(parts), u.reshape(parts))).reshape(n, b)
             if near:
                 t[1] -= m[:, None] * t[0]
             t[1] *= rstd[:, None]
-            sums[:, k] = t  # sum(dy), sum(dy h)
-        if moving:  # dx = scale dy + slope u + move
-            move, slope = np.add.reduce(t * scale, axis=2) * (-1.0 / count)
+        scale = rstd[:, None] if w is None else rstd[:, None] * w[k]  # (k, 1) or (k, b)
+        if not moving:
+            if want_x:
+                _each(np.multiply, g, scale, out)
+        elif w is None or b == 1:  # dx = scale (dy - move - slope u)
+            move, slope = np.add.reduce(t, axis=2) / count
             slope *= rstd
-            if near:
-                move -= slope * m
-            _combine(g, u, scale, slope, move, out, lean)
-        elif want_x:
-            np.multiply(g, _column(scale, x.dtype), out=out)
+            _each(np.multiply, u, slope, out)
+            np.subtract(g, out, out=out)
+            _each(np.subtract, out, move - slope * m if near else move, out)
+            _each(np.multiply, out, scale, out)
+        else:  # dx = scale dy + slope u + move
+            move, slope = np.add.reduce(t * scale, axis=2) / -count
+            slope *= rstd
+            _combine(g, u, scale, slope, move - slope * m if near else move, out, lean)
 
-    with over_rows(x.size, rows.shape[2]) as over:
+    with over_rows(x.size, length) as over:
         over(work, _blocks(s, x.size))
     dbias, dweight = np.add.reduce(sums.reshape(2, -1, c), axis=1).astype(x.dtype)
     return dx.reshape(x.shape) if want_x else None, dweight if want_weight else None, dbias if want_bias else None
@@ -161,36 +173,39 @@ def _rows_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bool, 
 
 def _combine(g: Any, u: Any, scale: Any, slope: Any, move: Any, out: Any, lean: bool) -> None:
     """out = scale g + slope u + move, in place where no scale is 0 or far below the others; u may be out."""
-    number, b = out.dtype, scale.shape[1]
     if lean and scale.all():
         over, moved = slope[:, None] / scale, move[:, None] / scale
         if max(np.abs(over).max(), np.abs(moved).max()) < 1e6:
-            np.multiply(u, _column(over, number), out=out)
+            _each(np.multiply, u, over, out)
             np.add(out, g, out=out)
-            np.add(out, _column(moved, number), out=out)
-            np.multiply(out, _column(scale, number), out=out)
+            _each(np.add, out, moved, out)
+            _each(np.multiply, out, scale, out)
             return
-    np.multiply(u, _column(np.repeat(slope, b), number), out=out)
-    np.add(out, _column(np.repeat(move, b), number), out=out)
-    np.add(out, g * _column(scale, number), out=out)
+    _each(np.multiply, u, slope, out)
+    _each(np.add, out, move, out)
+    t = np.empty(g.shape, g.dtype)
+    _each(np.multiply, g, scale, t)
+    np.add(out, t, out=out)
 
 
 # -- batch norm over short rows: columns --
 
 
-def _folded(t: Any, c: int) -> Any:
+def _folded(sums: Any, c: int) -> Any:
     """(..., parts, C L) -> the sums (..., C)."""
-    return np.add.reduce(t.reshape(*t.shape[:-1], c, -1), axis=(-3, -1), dtype=np.float64)
+    t = np.add.reduce(sums, axis=-2) if sums.shape[-2] > 1 else sums[..., 0, :]
+    length = t.shape[-1] // c
+    return t if length == 1 else t.reshape(*t.shape[:-1], c, length) @ ones(length, t.dtype.char)
 
 
 def _columns_norm(x: Any, weight: Any, bias: Any, eps: float, given: Any) -> Any:
     n, c = x.shape[:2]
     rows = x.reshape(n, -1)  # (N, C L)
     width = rows.shape[1]
-    parts = runs(n, max(1, _BLOCK // width))
-    y, lead, sums = np.empty(rows.shape, x.dtype), np.ones(n, x.dtype), np.empty((len(parts), width), x.dtype)
-    spread = lambda t: t.repeat(width // c)  # noqa: E731
-    count, every = x.size // c, range(len(parts))
+    parts = _blocks(n, x.size)
+    y, lead, sums = np.empty(rows.shape, x.dtype), ones(n, x.dtype.char), np.empty((len(parts), width), x.dtype)
+    spread = lambda t: t if width == c else t.repeat(width // c)  # noqa: E731
+    count, every, number = x.size // c, range(len(parts)), x.dtype.type
 
     def total(i: int) -> None:
         np.matmul(lead[parts[i]], rows[parts[i]], out=sums[i])
@@ -202,9 +217,10 @@ def _columns_norm(x: Any, weight: Any, bias: Any, eps: float, given: Any) -> Any
 
     def answer(i: int) -> None:
         p = parts[i]
-        np.multiply(np.subtract(rows[p], middle, out=y[p]) if given else y[p], scale, out=y[p])
+        out = y[p]
+        np.multiply(np.subtract(rows[p], middle, out=out) if given else out, scale, out=out)
         if shift is not None:
-            np.add(y[p], shift, out=y[p])
+            np.add(out, shift, out=out)
 
     with over_rows(x.size, width) as over:
         if given:
@@ -212,25 +228,28 @@ def _columns_norm(x: Any, weight: Any, bias: Any, eps: float, given: Any) -> Any
             middle = spread(mean)
         else:
             over(total, every)
-            mean = (_folded(sums, c) / count).astype(x.dtype)
+            mean = _folded(sums, c) * number(1.0 / count)
             middle = spread(mean)
             over(squares, every)
-            var = (_folded(sums, c) / count).astype(x.dtype)
-        rstd = 1.0 / np.sqrt(var + x.dtype.type(eps))
+            var = _folded(sums, c) * number(1.0 / count)
+        rstd = number(1.0) / np.sqrt(var + number(eps))
         scale, shift = spread(rstd if weight is None else rstd * weight), None if bias is None else spread(bias)
         over(answer, every)
-    return y.reshape(x.shape), (x, weight, bias is not None, rstd, middle, scale, mean, var, None if given else count)
+    return y.reshape(x.shape), (x, weight, bias is not None, rstd, scale, mean, var, None if given else count)
 
 
 def _columns_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bool, want_bias: bool) -> tuple:
-    x, weight, has_bias, rstd, middle, scale, _, _, count = cache
+    """dx = scale (dy - move - slope u)."""
+    x, weight, has_bias, rstd, scale, mean, _, count = cache
     want_weight, want_bias = want_weight and weight is not None, want_bias and has_bias
     n, c = x.shape[:2]
     rows = x.reshape(n, -1)
     width = rows.shape[1]
     d = np.ascontiguousarray(dy, x.dtype).reshape(n, width)
-    parts = runs(n, max(1, _BLOCK // width))
-    dx, lead, sums = np.empty(rows.shape, x.dtype), np.ones(n, x.dtype), np.empty((2, len(parts), width), x.dtype)
+    parts = _blocks(n, x.size)
+    dx, lead = np.empty(rows.shape, x.dtype), ones(n, x.dtype.char)
+    sums = np.empty((2, len(parts), width), x.dtype)
+    spread = lambda t: t if width == c else t.repeat(width // c)  # noqa: E731
     moving = want_x and count is not None
 
     def totals(i: int) -> None:
@@ -246,26 +265,24 @@ def _columns_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: boo
             np.multiply(d[p], scale, out=out)
             return
         np.multiply(out, slope, out=out)
-        np.add(out, move, out=out)
-        np.add(out, d[p] * scale, out=out)
+        np.subtract(d[p], out, out=out)
+        np.subtract(out, move, out=out)
+        np.multiply(out, scale, out=out)
 
     dbias: Any = None
     dweight: Any = None
     with over_rows(x.size, width) as over:
         if moving or want_weight or want_bias:
+            middle = spread(mean)
             over(totals, range(len(parts)))
             dbias, dweight = _folded(sums, c)
-            dweight *= rstd
+            dweight = dweight * rstd
         if moving:
-            factor = (rstd if weight is None else rstd * weight) * (-1.0 / count)
-            slope, move = (t.astype(x.dtype).repeat(width // c) for t in (factor * rstd * dweight, factor * dbias))
+            share = x.dtype.type(1.0 / count)
+            slope, move = spread(dweight * (rstd * share)), spread(dbias * share)
         if want_x:
             over(answer, range(len(parts)))
-    return (
-        dx.reshape(x.shape) if want_x else None,
-        dweight.astype(x.dtype) if want_weight else None,
-        dbias.astype(x.dtype) if want_bias else None,
-    )
+    return dx.reshape(x.shape) if want_x else None, dweight if want_weight else None, dbias if want_bias else None
 
 
 # -- rows that have a weight for each element: layer and RMS norm --
@@ -275,50 +292,63 @@ def _trailing_norm(x: Any, shape: tuple, weight: Any, bias: Any, eps: float, cen
     width = math.prod(shape)
     x = np.ascontiguousarray(x)
     rows = x.reshape(-1, width)  # (M, D)
-    y = np.empty(rows.shape, x.dtype)
-    mean, r = np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype)
-    share, number = np.full(width, 1.0 / width, x.dtype), x.dtype.type
-    w, add = (None if t is None else t.reshape(-1) for t in (weight, bias))
+    y, number = np.empty(rows.shape, x.dtype), x.dtype.type
+    mean, r = np.empty((2, len(rows)), x.dtype)
+    unit, share = ones(width, x.dtype.char), number(1.0 / width)
+    parts = _blocks(len(rows), x.size, _BLOCK_OF_FOUR)
+    w, add = (None if t is None else _tiled(t.reshape(-1), parts) for t in (weight, bias))
 
     def work(k: slice) -> None:
-        u, out = rows[k], y[k]
+        u, out, m = rows[k], y[k], mean[k]
         if centred:
-            np.matmul(u, share, out=mean[k])
-            u = np.subtract(u, mean[k, None], out=out)
+            np.multiply(np.matmul(u, unit, out=m), share, out=m)
+            u = np.subtract(u, m[:, None], out=out)
         var = np.vecdot(u, u)
-        var *= number(1.0 / width)
+        var *= share
         var += number(eps)
-        np.divide(number(1.0), np.sqrt(var, out=var), out=r[k])
-        np.multiply(u, r[k, None], out=out)
+        rk = np.divide(number(1.0), np.sqrt(var, out=var), out=r[k])
+        np.multiply(u, rk[:, None], out=out)
         if w is not None:
+            out = out.reshape(-1, len(w))
             np.multiply(out, w, out=out)
         if add is not None:
+            out = out.reshape(-1, len(add))
             np.add(out, add, out=out)
 
     with over_rows(x.size, width) as over:
-        over(work, _blocks(len(rows), x.size))
+        over(work, parts)
     return y.reshape(x.shape), (x, mean, r, centred, weight, bias is not None, shape)
 
 
+def _tiled(t: Any, parts: list) -> Any:
+    """(D,) over and over, as often as divides the rows of every block: few long rows are met faster than many."""
+    most = 1 << max(1, _TILED // len(t)).bit_length() - 1 if len(parts) > 1 else 1
+    times = math.gcd(most, *(k.stop - k.start for k in parts))
+    return t if times == 1 else np.concatenate((t,) * times)
+
+
 def _trailing_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bool, want_bias: bool) -> tuple:
-    """With u = x - mean, g = dy * weight: dx = r g - r m(g) - r^3 m(g u) u, dweight = sum(dy u r), dbias = sum(dy)."""
+    """With u = x - mean, g = dy * weight: dx = r (g - m(g) - r^2 m(g u) u), dweight = sum(dy u r), dbias = sum(dy)."""
     x, mean, r, centred, weight, has_bias, shape = cache
     want_weight, want_bias = want_weight and weight is not None, want_bias and has_bias
     width = math.prod(shape)
     rows = x.reshape(-1, width)
     d = np.ascontiguousarray(dy, x.dtype).reshape(rows.shape)
     dx = np.empty(rows.shape, x.dtype)
-    w = None if weight is None else weight.reshape(-1)
-    share = np.full(width, 1.0 / width, x.dtype) if w is None else w * x.dtype.type(1.0 / width)
-    parts = _blocks(len(rows), x.size)
-    sums = np.empty((2, len(parts), width), x.dtype)
-    ones = np.ones(len(rows), x.dtype)
+    parts = _blocks(len(rows), x.size, _BLOCK_OF_FOUR)
+    w = ones(width, x.dtype.char) if weight is None else weight.reshape(-1)
+    long = _tiled(w, parts)
+    sums, lead, share = (
+        np.empty((2, len(parts), width), x.dtype),
+        ones(len(rows), x.dtype.char),
+        x.dtype.type(1 / width),
+    )
 
     def work(i: int) -> None:
         k = parts[i]
         u, dk, out, rk = rows[k], d[k], dx[k], r[k]
         if want_bias:
-            np.matmul(ones[k], dk, out=sums[1, i])
+            np.matmul(lead[k], dk, out=sums[1, i])
         if not (want_x or want_weight):
             return
         if centred:
@@ -328,19 +358,18 @@ def _trailing_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bo
             np.matmul(rk, t, out=sums[0, i])
         if not want_x:
             return
-        slope = t @ share
-        slope *= rk
+        slope = t @ w
+        slope *= share
         slope *= rk
         slope *= rk
         np.multiply(u, slope[:, None], out=out)
+        g = dk if weight is None else np.multiply(dk.reshape(-1, len(long)), long, out=t.reshape(-1, len(long)))
+        np.subtract(g.reshape(out.shape), out, out=out)
         if centred:
-            np.add(out, (dk @ share * rk)[:, None], out=out)
-        if w is None:
-            np.multiply(dk, rk[:, None], out=t)
-        else:
-            np.multiply(dk, w, out=t)
-            np.multiply(t, rk[:, None], out=t)
-        np.subtract(t, out, out=out)
+            move = dk @ w
+            move *= share
+            np.subtract(out, move[:, None], out=out)
+        np.multiply(out, rk[:, None], out=out)
 
     with over_rows(x.size, width) as over:
         over(work, range(len(parts)))

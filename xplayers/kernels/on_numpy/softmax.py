@@ -2,12 +2,12 @@
 
 e^x is taken of x as it is, which rounds nothing, and the sums say afterwards whether anything came out too large or too
 small: only then the largest of each row is subtracted first, which costs two more visits. Rows are added up by their
-products with ones. The logarithm keeps the exponentials for its backward. Declined: few numbers, a dtype to cast to,
-and other dtypes than float32 and float64.
+products with ones. The logarithm keeps the exponentials for its backward. Declined: few
+logarithms, a dtype to cast to, and other dtypes than float32 and float64.
 """
 
-import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,21 +17,18 @@ from xplayers.functional.softmax import log_softmax_forward as log_softmax
 from xplayers.functional.softmax import softmax_forward as softmax
 
 from ..registry import kernel, worth
-from ..threads import products_in_parts, runs
+from ..threads import runs
+from .broadcasts import WORTH_THREADS, ones, over_rows
 
-__all__ = ["along", "blocks", "exponentials", "sums_like", "total_into"]
+__all__ = ["OF_EXPONENTIALS", "along", "exponentials", "over_blocks", "sums_like"]
 
 _BLOCK = 1 << 19  # numbers: two threads that call NumPy more often wait for one another instead, at 50 us a time
-_WORTH_THREADS = 1 << 18  # numbers
-_FEW, _FEW_OF_LOGARITHMS = 1 << 12, 1 << 13  # numbers: below, the calls cost what is saved
+OF_EXPONENTIALS = 3 << 16  # numbers from which exponentials are worth threads
+_FEW_LOGARITHMS = 1 << 13  # numbers: below, the calls cost what is saved
+_ALONE = 1 << 13  # numbers below which BLAS takes one thread by itself
 _LEAST, _MOST = 2.0**-10, 2.0**60  # sums between which nothing that counts is lost
-_RULE = "float32 and float64, {} numbers and more: some rows at a time"
+_RULE = "float32 and float64, no dtype to cast to{}: some rows at a time"
 _NEAR = 8.0  # logarithms of sums up to here are exact enough in float32
-
-
-@functools.lru_cache(maxsize=64)
-def _ones(n: int, kind: str) -> np.ndarray:
-    return np.ones(n, kind)
 
 
 def along(x: np.ndarray, axis: int) -> np.ndarray:
@@ -45,11 +42,20 @@ def sums_like(x: np.ndarray) -> np.ndarray:
     return np.empty((len(x), 1, *x.shape[2:]), x.dtype)
 
 
-def blocks(shape: tuple[int, ...]) -> list:
-    """Some rows of (N, C), images of (N, C, L) or pixels of these; the same indices are the sums' own."""
+def over_blocks(work: Callable[[Any], object], shape: tuple[int, ...], worth: int = WORTH_THREADS) -> None:
+    """work(block) for some rows of (N, C), images of (N, C, L) or pixels of these: the same indices are the sums' own.
+
+    The blocks are on threads where there are `worth` numbers.
+    """
     size = math.prod(shape)
-    if size < _WORTH_THREADS:
-        return [...]
+    if size < _ALONE:
+        work(...)
+        return
+    with over_rows(size, shape[1] if len(shape) == 2 else 0, worth) as over:
+        over(work, _blocks(shape, size) if size >= worth else (...,))
+
+
+def _blocks(shape: tuple[int, ...], size: int) -> list:
     count = 2 * -(-size // (2 * _BLOCK))  # one for each of two threads
     if len(shape) == 2 or shape[0] >= count:
         return runs(shape[0], -(-shape[0] // count))
@@ -57,9 +63,9 @@ def blocks(shape: tuple[int, ...]) -> list:
     return [(slice(i, i + 1), slice(None), r) for i in range(shape[0]) for r in cuts]
 
 
-def total_into(e: np.ndarray, sums: np.ndarray) -> None:
+def _total_into(e: np.ndarray, sums: np.ndarray) -> None:
     if e.ndim == 2:
-        np.vecdot(e, _ones(e.shape[1], e.dtype.char), out=sums[:, 0])
+        np.matmul(e, ones(e.shape[1], e.dtype.char), out=sums[:, 0])
     else:
         np.add.reduce(e, axis=1, keepdims=True, out=sums)
 
@@ -68,14 +74,14 @@ def exponentials(x: np.ndarray, e: np.ndarray, sums: np.ndarray) -> np.ndarray |
     """e = e^x and its sums; e^(x - top) where that is needed, and then top."""
     if x.shape[1] > 1:
         np.exp(x, out=e)
-        total_into(e, sums)
-        if sums.min() >= _LEAST and sums.max() <= _MOST:
+        _total_into(e, sums)
+        if np.minimum.reduce(sums, axis=None) >= _LEAST and np.maximum.reduce(sums, axis=None) <= _MOST:
             return None
     top = np.maximum.reduce(x, axis=1, keepdims=True)
     top[np.isinf(top)] = math.nan  # of inf - inf and of nothing but -inf
     np.subtract(x, top, out=e)
     np.exp(e, out=e)
-    total_into(e, sums)
+    _total_into(e, sums)
     return top
 
 
@@ -114,18 +120,18 @@ def _softmax_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
                 np.vecdot(dy[i], y[i], out=s[:, 0])
             else:
                 np.multiply(dy[i], y[i], out=d)
-                total_into(d, s)
+                _total_into(d, s)
             np.subtract(dy[i], s, out=d)
             np.multiply(d, y[i], out=d)
 
-    products_in_parts(work, blocks(y.shape))
+    over_blocks(work, y.shape)
     return dx.reshape(shape)
 
 
-@kernel("numpy", softmax, _softmax_backward, _supports, rule=_RULE.format(_FEW))
+@kernel("numpy", softmax, _softmax_backward, _supports, rule=_RULE.format(""))
 def softmax_forward(x: Any, dim: Any = None, dtype: Any = None) -> Any:
     """Some rows at a time."""
-    if not _supports(x, dim, dtype) or not worth(x.size, _FEW):
+    if not _supports(x, dim, dtype):
         return NotImplemented
     shape, x = x.shape, along(x, _axis(x, dim))
     y, sums = np.empty(x.shape, x.dtype), sums_like(x)
@@ -136,7 +142,7 @@ def softmax_forward(x: Any, dim: Any = None, dtype: Any = None) -> Any:
             exponentials(x[i], e, s)
             np.divide(e, s, out=e)
 
-    products_in_parts(work, blocks(x.shape))
+    over_blocks(work, x.shape, OF_EXPONENTIALS)
     return y.reshape(shape), (y, shape)
 
 
@@ -153,19 +159,21 @@ def _log_softmax_backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
     def work(i: Any) -> None:
         d, s = dx[i], of_dy[i]
         with np.errstate(all="ignore"):
-            total_into(dy[i], s)
+            _total_into(dy[i], s)
             np.divide(s, sums[i], out=s)
             np.multiply(e[i], s, out=d)
             np.subtract(dy[i], d, out=d)
 
-    products_in_parts(work, blocks(e.shape))
+    over_blocks(work, e.shape)
     return dx.reshape(shape)
 
 
-@kernel("numpy", log_softmax, _log_softmax_backward, _supports, rule=_RULE.format(_FEW_OF_LOGARITHMS))
+@kernel(
+    "numpy", log_softmax, _log_softmax_backward, _supports, rule=_RULE.format(f", {_FEW_LOGARITHMS} numbers and more")
+)
 def log_softmax_forward(x: Any, dim: Any = None, dtype: Any = None) -> Any:
     """x less the logarithm of its sum, which where it is large is taken in two pieces."""
-    if not _supports(x, dim, dtype) or not worth(x.size, _FEW_OF_LOGARITHMS):
+    if not _supports(x, dim, dtype) or not worth(x.size, _FEW_LOGARITHMS):
         return NotImplemented
     shape, x = x.shape, along(x, _axis(x, dim))
     y, e, sums = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype), sums_like(x)
@@ -174,15 +182,13 @@ def log_softmax_forward(x: Any, dim: Any = None, dtype: Any = None) -> Any:
         z, s = y[i], sums[i]
         with np.errstate(all="ignore"):
             top = exponentials(x[i], e[i], s)
-            exact = np.log(s, dtype=np.float64)
-            high = exact.astype(x.dtype) if top is None else top
-            np.subtract(x[i], high, out=z)
-            if top is not None:
-                np.subtract(z, exact, out=z)
-            elif exact.max() > _NEAR:
+            exact = np.log(s.astype(np.float64))
+            high = exact.astype(x.dtype)
+            np.subtract(x[i] if top is None else np.subtract(x[i], top, out=z), high, out=z)
+            if np.maximum.reduce(exact, axis=None) > _NEAR:
                 np.subtract(z, (exact - high).astype(x.dtype), out=z)
-            if not z.max() <= 0:  # by rounding
+            if not np.maximum.reduce(z, axis=None) <= 0:  # by rounding
                 np.minimum(z, 0.0, out=z)
 
-    products_in_parts(work, blocks(x.shape))
+    over_blocks(work, x.shape, OF_EXPONENTIALS)
     return y.reshape(shape), (e, sums, shape)
