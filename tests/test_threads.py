@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xplayers.kernels import set_threads, threads
-from xplayers.kernels.threads import in_parts, one_blas_thread, runs
+from xplayers.kernels.threads import in_parts, one_blas_thread, products_in_parts, runs
 
 
 @pytest.fixture(autouse=True)
@@ -146,19 +146,28 @@ def test_numbers_of_threads_are_checked():
             set_threads(wrong)
 
 
+def blas_counts():
+    """How many threads NumPy's own BLAS has: SciPy brings another."""
+    found = pytest.importorskip("threadpoolctl").threadpool_info()
+    return [p["num_threads"] for p in found if p["user_api"] == "blas" and "scipy.libs" not in p["filepath"]]
+
+
+def test_few_products_have_one_blas_thread():
+    """Fewer parts than threads are BLAS's to share out, unless that takes longer than the products."""
+    threadpoolctl, seen = pytest.importorskip("threadpoolctl"), []
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        for multiplications in (1 << 10, 1 << 30):
+            products_in_parts(lambda part: seen.append(set(blas_counts())), [0], multiplications)
+    assert seen == [{1}, {2}]
+
+
 def test_blas_gets_its_threads_back(monkeypatch):
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-
-    def counts():  # of NumPy's own: SciPy brings another
-        found = [p for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
-        return [p["num_threads"] for p in found if "scipy.libs" not in p["filepath"]]
-
-    before = counts()
+    before = blas_counts()
     with one_blas_thread() as alone, one_blas_thread():
         assert alone
-        assert set(counts()) == {1}
-    assert counts() == before
+        assert set(blas_counts()) == {1}
+    assert blas_counts() == before
     monkeypatch.setattr(sys.modules[one_blas_thread.__module__], "_blas", lambda: None)
     with one_blas_thread() as alone:
         assert not alone
-        assert counts() == before
+        assert blas_counts() == before

@@ -6,6 +6,7 @@ parted. The parts of a call do not depend on the number of threads, so that its 
 than threads are left to BLAS's own, whose number it may round by.
 """
 
+import contextlib
 import contextvars
 import ctypes
 import functools
@@ -156,6 +157,7 @@ def _blas() -> tuple[Callable[[], int], Callable[[int], Any]] | None:
     return None
 
 
+_MANY = 1 << 23  # multiplications that are worth BLAS's own threads
 _holders = 0  # how many calls hold BLAS to one thread: the first sets it, the last gives it back
 _before = 0
 _limiting = threading.Lock()
@@ -193,18 +195,16 @@ class one_blas_thread:
                 self.put(_before)
 
 
-def products_in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:
+def products_in_parts(work: Callable[[Any], object], parts: Iterable[Any], multiplications: int = _MANY) -> None:
     """`in_parts` for work that is mostly products: on threads of ours with one BLAS thread each.
 
-    Where that cannot be said to BLAS, or the parts are fewer than the threads, one after the other on BLAS's own.
+    Where that cannot be said to BLAS, or the parts are fewer than the threads, one after the other on BLAS's own. These
+    are one as well where so few `multiplications` are to be done in all that the others would come too late.
     """
     parts = list(parts)
-    if len(parts) < _pool.count:
-        for part in parts:
-            work(part)
-        return
-    with one_blas_thread() as alone:
-        if alone:
+    fewer = len(parts) < _pool.count
+    with contextlib.nullcontext(False) if fewer and multiplications >= _MANY else one_blas_thread() as alone:
+        if alone and not fewer:
             in_parts(work, parts)
         else:
             for part in parts:

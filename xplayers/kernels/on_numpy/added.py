@@ -58,7 +58,7 @@ def add_columns(dy: np.ndarray, w: np.ndarray, axes: list[Phases], targets: dict
         else:
             write(images, mine)
 
-    products_in_parts(work, range(len(lanes)))
+    products_in_parts(work, range(len(lanes)), dy.size * wt.shape[1])
     if len(lanes) > len(parts):
         for images in parts:
             first, *others = [s for s, lane in zip(sums, lanes, strict=True) if lane[0].images.start == images[0]]

@@ -93,7 +93,7 @@ def correlate(x: Any, weight: Any, bias: Any, counts: Any, stride: Any, pairs: A
             t += bias[:, None]
         y[part] = t.reshape(-1, n).T.reshape(n, o, *counts)
 
-    products_in_parts(work, _parts(len(x), w.shape[1], math.prod(counts)))
+    products_in_parts(work, _parts(len(x), w.shape[1], math.prod(counts)), y.size * w.shape[1])
     return y
 
 
@@ -110,7 +110,7 @@ def scatter(dy: Any, weight: Any, bias: Any, sizes: Any, stride: Any, pairs: Any
         if bias is not None:
             dx[part] += bias.reshape(-1, *(1,) * len(kernel))
 
-    products_in_parts(work, _parts(len(dy), len(w), math.prod(dy.shape[2:])))
+    products_in_parts(work, _parts(len(dy), len(w), math.prod(dy.shape[2:])), dy.size * len(w))
     return dx
 
 
@@ -129,6 +129,6 @@ def weight_gradient(x: Any, dy: Any, shape: Any, stride: Any, pairs: Any, dilati
         left, right = (columns, d.T) if turned else (d, columns.T)
         np.matmul(left, right, out=sums[i])
 
-    products_in_parts(work, range(len(parts)))
+    products_in_parts(work, range(len(parts)), dy.size * depth)
     whole = sums[0] if len(parts) == 1 else sums.sum(axis=0)
     return (np.ascontiguousarray(whole.T) if turned else whole).reshape(shape)

@@ -137,7 +137,7 @@ class _Sums:
                 for mine, run in zip(sums[lane], seen, strict=True):
                     mine += run @ part.transpose(0, 2, 1) if turned else part @ run.transpose(0, 2, 1)
 
-        products_in_parts(work, range(len(lanes)))
+        products_in_parts(work, range(len(lanes)), dy.size * kernel[0] * depth)
         dw = sums.sum(axis=0) if len(sums) > 1 else sums[0]
         dw = dw.swapaxes(2, 3) if turned else dw
         dw = dw.reshape(kernel[0], groups, n_out // groups, depth // c_in, c_in)
@@ -212,7 +212,7 @@ def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target
                 if not np.may_share_memory(t, mine):
                     mine[...] = t.reshape(mine.shape)
 
-    products_in_parts(work, range(len(lanes)))
+    products_in_parts(work, range(len(lanes)), sum(t.y.size * t.w[:, 0, 0].size for t in targets))
 
 
 def _stacked(w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
