@@ -76,9 +76,15 @@ def calls_of(way: Way, optimizer: Any, items: list, options: dict) -> tuple[list
     return calls, left
 
 
-def step_by(way: Way, optimizer: Any, items: list, options: dict) -> list:
-    """Steps the arrays of all parameters, in runs of about the same work; gives back what the way does not take."""
+def step_by(
+    way: Way, optimizer: Any, items: list, options: dict, gather: Callable[[list], tuple[list, Callable]] | None = None
+) -> list:
+    """Steps the arrays of all parameters, in runs of about the same work; gives back what the way does not take.
+
+    `gather` may make fewer calls of all, and says what is to be called after them.
+    """
     calls, left = calls_of(way, optimizer, items, options)
+    calls, scatter = (calls, None) if gather is None else gather(calls)
     parts: list[list] = [[]]
     weight = 0
     kind, before, given = None, None, []  # the numbers in the arrays' dtype, made anew where they change
@@ -100,4 +106,6 @@ def step_by(way: Way, optimizer: Any, items: list, options: dict) -> list:
             loop(*arrays, *numbers)
 
     in_parts(work, parts)
+    if scatter is not None:
+        scatter()
     return left

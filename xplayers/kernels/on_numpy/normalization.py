@@ -322,8 +322,9 @@ def _trailing_norm(x: Any, shape: tuple, weight: Any, bias: Any, eps: float, cen
 
 def _tiled(t: Any, parts: list) -> Any:
     """(D,) over and over, as often as divides the rows of every block: few long rows are met faster than many."""
-    most = 1 << max(1, _TILED // len(t)).bit_length() - 1 if len(parts) > 1 else 1
-    times = math.gcd(most, *(k.stop - k.start for k in parts))
+    if len(parts) == 1:
+        return t
+    times = math.gcd(1 << max(1, _TILED // len(t)).bit_length() - 1, *(k.stop - k.start for k in parts))
     return t if times == 1 else np.concatenate((t,) * times)
 
 
@@ -374,7 +375,7 @@ def _trailing_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bo
     with over_rows(x.size, width) as over:
         over(work, range(len(parts)))
     dweight, dbias = (
-        np.add.reduce(t, axis=0).reshape(shape) if wanted else None
+        (t[0] if len(t) == 1 else np.add.reduce(t, axis=0)).reshape(shape) if wanted else None
         for t, wanted in zip(sums, (want_weight, want_bias), strict=True)
     )
     return dx.reshape(x.shape) if want_x else None, dweight, dbias

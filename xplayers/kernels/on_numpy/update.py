@@ -1,8 +1,10 @@
 """Steps of optimizers with NumPy alone: the optimizer's own mathematics in blocks that stay in the cache, on threads.
 
-A step is a dozen operations on a handful of arrays; in blocks, each array crosses the memory's bus once.
+A step is a dozen operations on a handful of arrays; in blocks, each array crosses the memory's bus once. Small arrays
+are copied into one and back, two copies an array in place of a dozen operations.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from ..updates import is_plain, step_by, ways
 __all__: list[str] = []
 
 _BLOCK = 1 << 18  # numbers: smaller blocks stay nearer in the cache, but the threads wait for the interpreter
+_SMALL = 1 << 12  # numbers of an array that is copied
 _PART = 1 << 20  # numbers that are worth a thread
 
 
@@ -45,8 +48,8 @@ def _adam(x, dx, m, v, spare, t, beta1, rest1, beta2, rest2, root, eps, rate, si
     np.multiply(dx, rest1, t)
     np.add(m, t, m)
     np.multiply(v, beta2, v)
-    np.multiply(dx, float(rest2) ** 0.5, t)
-    np.multiply(t, t, t)
+    np.multiply(t, t, t)  # of rest1 dx, which is in the cache
+    np.multiply(t, float(rest2) / float(rest1) ** 2, t)
     np.add(v, t, v)
     if not rate:
         return
@@ -91,6 +94,35 @@ def _with_decay(x, dx, sign, decay, out, spare):
     return out
 
 
+def _gathered(calls: list) -> tuple[list, Callable[[], None]]:
+    """The calls of updates.py with small arrays that share loop and numbers in one, and the copying back."""
+    alike: dict[tuple, list] = {}
+    fewer = []
+    for call in calls:
+        loop, arrays, numbers = call
+        if arrays[0].size > _SMALL:
+            fewer.append(call)
+        else:
+            alike.setdefault((loop, numbers, arrays[0].dtype.char), []).append([a.reshape(-1) for a in arrays])
+    copies = []
+    for (loop, numbers, _), group in alike.items():
+        flat = group[0] if len(group) == 1 else [np.concatenate(same) for same in zip(*group, strict=True)]
+        fewer.append((loop, flat, numbers))
+        if len(group) > 1:
+            copies.append((flat, group))
+
+    def scatter() -> None:
+        for flat, group in copies:
+            at = 0
+            for arrays in group:
+                end = at + arrays[0].size
+                for i in (0, *range(2, len(arrays))):  # all but dx
+                    arrays[i][...] = flat[i][at:end]
+                at = end
+
+    return fewer, scatter
+
+
 _WAYS = ways(_adam, _sgd, _plain_sgd)
 
 
@@ -99,7 +131,7 @@ def step_in_blocks(optimizer: Any, items: list, options: dict) -> list:
     """SGD and Adam written in place; of others `change` is called with flat parts, and what it gives put in place."""
     way = _WAYS.get(type(optimizer).change.__qualname__)
     if way is not None:
-        items = step_by(way, optimizer, items, options)
+        items = step_by(way, optimizer, items, options, _gathered)
     names, left, blocks = optimizer.moments(options), [], []
     for item in items:
         x, dx, state, *_ = item
