@@ -337,8 +337,9 @@ _ROWS = (
     "without looking for the largest, 1.27 with it"
 )
 _PLANES = (
-    "NumPy alone: nine weights times a row cost 1.0 ns a number in einsum: all taps in one einsum of flat lines {} ms "
-    "on one thread and no less on two, an einsum for each column of taps {}, on two threads two thirds of it"
+    "NumPy alone, on two threads: all taps of shifted copies in one einsum {} ms, an einsum for each column of taps of "
+    "padded planes {}, products with matrices that repeat the kernel {}; nine weights times a row are 2 ns a number, "
+    "which is half of it, and the rest is copies"
 )
 _ROWS_OF_28 = "on one thread: rows of 28 leave 14 % of vectors of 32 empty; "
 WHY: dict[str, str] = {
@@ -361,22 +362,19 @@ WHY: dict[str, str] = {
     ),
     "conv depthwise 3x3 1024 @7": (
         "on one thread: compiled, vectors of channels 1.2 ms, plane by plane 2.9; what is left is laying out and four "
-        "loads a multiplication. " + _PLANES.format(4.4, 8.1)
+        "loads a multiplication. " + _PLANES.format(6.2, 10.9, 7.7)
     ),
     "conv 3x3 16-32 @4, batch 64": "NumPy alone: rows of 4 numbers; columns of one row's taps 1.4 ms on one thread, "
     "with the columns' gradients added up 1.7",
     "conv 3x3 in 32 groups 512 @14": "NumPy alone: products of 16 channels, one for each group and image; columns of "
     "one row's taps 9.7 ms on one thread, with the columns' gradients added up 13.4",
-    "conv depthwise 3x3 128 @28": _PLANES.format(5.9, 6.1),
-    "conv depthwise 3x3 512 @14": _PLANES.format(6.4, 8.0),
-    "conv depthwise 3x3 stride 2 256 @28": _PLANES.format(8.0, 9.9),
+    "conv depthwise 3x3 128 @28": _PLANES.format(6.9, 8.8, 12.6),
+    "conv depthwise 3x3 512 @14": _PLANES.format(8.7, 11.3, 9.9),
+    "conv depthwise 3x3 stride 2 256 @28": _PLANES.format(9.8, 22.6, 12.2),
     "conv 1x1 512-2048 @7": (
         "products of 49 positions: an image at a time on a thread each 19.6 ms, on BLAS's threads 17.6"
     ),
-    "conv depthwise 3x3 stride 2 64 @112": (
-        "NumPy alone, two threads: an einsum for each column of taps 26 ms, all taps in one 26; compiled, plane by "
-        "plane 9 to 12 ms"
-    ),
+    "conv depthwise 3x3 stride 2 64 @112": ("compiled, plane by plane 9 to 12 ms. " + _PLANES.format(28.9, 49.7, 45)),
     "batch norm 512 @7": "rows of 49 numbers: compiled, by rows 0.33 ms, by columns 0.31; NumPy alone 0.33 + 0.38",
     "transformer encoder layer 64, 16 tokens": (
         "1.2 ms, of which products are 0.3 and attention 0.22 (all of it with the agnostic attention 1.5); the rest is "

@@ -259,6 +259,11 @@ TWINS = [
     _conv(2, (33, 5, 20, 20), (5, 1, 7, 7), (5,), padding=3, groups=5),
     _conv(2, (9, 40, 30, 31), (40, 1, 3, 3), (40,), padding=1, groups=40),
     _conv(2, (1, 4, 3, 5), (4, 1, 3, 5), (4,), groups=4),
+    _conv(2, (3, 4, 12, 24), (8, 1, 3, 5), (8,), padding=(1, 2), stride=2, groups=4),
+    _conv(2, (2, 3, 6, 11), (3, 1, 2, 8), padding=(0, 5), stride=(1, 5), groups=3),
+    _conv(2, (2, 3, 5, 3), (3, 1, 5, 5), (3,), padding=4, groups=3),
+    _conv(2, (2, 2, 25, 26), (2, 1, 3, 3), padding=(2, 0), groups=2),
+    _conv(1, (3, 4, 17), (8, 1, 5), (8,), padding=2, stride=3, dilation=2, groups=4),
     # in vectors of channels
     _conv(2, (3, 32, 7, 7), (32, 1, 3, 3), (32,), padding=1, groups=32),
     _conv(2, (9, 48, 27, 14), (48, 1, 3, 5), padding=(1, 0), stride=(2, 1), dilation=(2, 1), groups=48),

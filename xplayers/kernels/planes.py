@@ -10,8 +10,8 @@ The numbers between the end of a row of y and the next row are no answers: they 
 are 0. What an infinity or NaN makes of them would spread: where a gradient is not finite throughout, the direct sums
 give it instead.
 
-This file is what the means share; the loops over planes are theirs, `loops.forward` and `loops.backward`, and so is
-how many numbers of x or y a thread takes at a time, `loops.at_once`.
+The loops over planes are a means' own, `loops.forward` and `loops.backward`, and so is how many numbers of x or y a
+thread takes at a time, `loops.at_once`: on_numba/planes.py. NumPy alone has another way, on_numpy/depthwise.py.
 """
 
 import itertools
