@@ -18,12 +18,16 @@ __all__ = ["Loops", "huber_delta", "no_logarithm", "pair", "smooth_beta", "unwei
 
 
 class Loops(NamedTuple):
-    """The loops of a loss over flat arrays; a is its constant."""
+    """The loops of a loss over flat arrays; a is its constant.
+
+    Where one `keeps`, they take an array more: the first two write into it, for the others, what both halves need.
+    """
 
     total: Callable[..., float]  # (x, t, a): the sum
     each: Callable[..., None]  # (x, t, y, a): all of them, into y
     by_x: Callable[..., None]  # (x, t, d, s, a): s times the slope, s one number or one each, into d
     by_target: Callable[..., None] | None  # None: by_x of -s
+    keeps: bool = False
 
 
 def pair(
@@ -62,7 +66,7 @@ def pair(
         return reading(*given) is not None
 
     def backward(dy: Any, cache: Any, *, wanted: Any = None) -> Any:
-        x, t, a, reduction, norm = cache
+        x, t, *known, reduction, norm = cache
         s = share(dy, reduction, norm, x)
         s = np.broadcast_to(np.asarray(s, x.dtype), x.shape) if reduction == "none" else x.dtype.type(s)
         s = np.ascontiguousarray(s).reshape(-1) if reduction == "none" else s
@@ -72,9 +76,9 @@ def pair(
                 out[i] = np.empty(x.shape, x.dtype)
                 flat = x.reshape(-1), t.reshape(-1), out[i].reshape(-1)
                 if i == 0 or loops.by_target is None:
-                    loops.by_x(*flat, -s if i else s, a)
+                    loops.by_x(*flat, -s if i else s, *known)
                 else:
-                    loops.by_target(*flat, s, a)
+                    loops.by_target(*flat, s, *known)
         return tuple(out)
 
     @kernel("numpy", reference, backward, supports, means=means, rule=rule)
@@ -90,13 +94,14 @@ def pair(
         if reduction == "batchmean":
             reduction, norm = "mean", shape[0] if shape else 1
         x, t = (np.ascontiguousarray(v).reshape(shape) for v in (x, target))
+        known = (a, np.empty(x.size, x.dtype)) if loops.keeps else (a,)
         if reduction == "none":
             y = np.empty(shape, x.dtype)
-            loops.each(x.reshape(-1), t.reshape(-1), y.reshape(-1), a)
+            loops.each(x.reshape(-1), t.reshape(-1), y.reshape(-1), *known)
         else:
-            s = loops.total(x.reshape(-1), t.reshape(-1), a)
+            s = loops.total(x.reshape(-1), t.reshape(-1), *known)
             y = np.asarray(s / norm if reduction == "mean" else s).astype(x.dtype)
-        return y, (x, t, a, reduction, norm)
+        return y, (x, t, *known, reduction, norm)
 
 
 # -- the constants of the losses, None where weights or their sign are declined --
