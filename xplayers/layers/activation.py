@@ -1,6 +1,5 @@
 """Activations. `inplace` is accepted where torch has it, and has no effect: what is given is never written to."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from xplayers import functional as F
@@ -48,11 +47,6 @@ class _Activation(Layer):
     """
 
     function: ClassVar[str]
-    pair: ClassVar[tuple[Callable[..., Any], Callable[..., Any]]]
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.pair = getattr(F, f"{cls.function}_forward"), getattr(F, f"{cls.function}_backward")
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
@@ -69,14 +63,14 @@ class _Activation(Layer):
 
     def forward(self, x: Array, *, tape: Tape | None = None) -> Array:
         self.check(x)
-        forward, _ = self.pair
-        y, cache = forward(x, *[getattr(self, name) for name in self.arguments])
+        forward = getattr(F, f"{self.function}_forward")
+        y, cache = forward(x, **{name: getattr(self, name) for name in self.arguments})
         record(tape, self, cache)
         return y
 
     def backward(self, dy: Array, *, tape: Tape) -> Array:
         cache = tape.pop(self)
-        _, backward = self.pair
+        backward = getattr(F, f"{self.function}_backward")
         return backward(dy, cache, wanted=self.wanted(tape))
 
 

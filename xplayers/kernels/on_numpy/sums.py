@@ -18,6 +18,7 @@ import numpy as np
 from ..threads import products_in_parts, runs
 from . import beside
 from .added import add_columns
+from .broadcasts import unbuffered
 from .columns import Axis, Block, Columns, blocks, grouped, phases, windows
 
 __all__ = ["SUMS"]
@@ -212,7 +213,9 @@ def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target
                 if not np.may_share_memory(t, mine):
                     mine[...] = t.reshape(mine.shape)
 
-    products_in_parts(work, range(len(lanes)), sum(t.y.size * t.w[:, 0, 0].size for t in targets))
+    row = min(b.band.stop - b.band.start for b in parts) * math.prod(axis.windows for axis in across)
+    with unbuffered(row):
+        products_in_parts(work, range(len(lanes)), sum(t.y.size * t.w[:, 0, 0].size for t in targets))
 
 
 def _stacked(w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
