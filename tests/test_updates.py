@@ -130,6 +130,29 @@ def test_arrays_of_any_layout_are_stepped(means, change):
         np.testing.assert_allclose(got[key], value, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize("means", MEANS)
+def test_an_array_in_two_places_is_stepped_twice(means, name):
+    def tied():
+        net = Net()
+        net.parameter("again", net.params["p3"])
+        for key, x in net.params.items():
+            net.grads[key] = np.full(x.shape, 2.0 if key == "again" else 1.0, x.dtype)
+        getattr(xpl.optim, name)(net, lr=0.5, weight_decay=0.1).step()
+        assert net.params["again"] is net.params["p3"]
+        return {k: np.array(v) for k, v in net.params.items()}
+
+    with xpl.use_kernels("off"):
+        expected = tied()
+    registry.load("numpy")
+    before = counts(means)[0]
+    with alone(means):
+        got = tied()
+    assert counts(means)[0] > before
+    for key, x in expected.items():
+        np.testing.assert_allclose(got[key], x, rtol=1e-6, atol=1e-6, err_msg=key)  # one step moves by 0.5
+
+
 def test_an_optimizer_that_looks_at_whole_arrays_gets_them():
     seen = []
 

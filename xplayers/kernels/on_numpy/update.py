@@ -4,6 +4,7 @@ A step is a dozen operations on a handful of arrays; in blocks, each array cross
 are copied into one and back, two copies an array in place of a dozen operations.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -98,9 +99,10 @@ def _gathered(calls: list) -> tuple[list, Callable[[], None]]:
     """The calls of updates.py with small arrays that share loop and numbers in one, and the copying back."""
     alike: dict[tuple, list] = {}
     fewer = []
+    places = Counter(id(arrays[0]) for _, arrays, _ in calls)  # one array in two is stepped twice
     for call in calls:
         loop, arrays, numbers = call
-        if arrays[0].size > _SMALL:
+        if arrays[0].size > _SMALL or places[id(arrays[0])] > 1:
             fewer.append(call)
         else:
             alike.setdefault((loop, numbers, arrays[0].dtype.char), []).append([a.reshape(-1) for a in arrays])
