@@ -10,6 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from ..threads import runs
 from .compiling import intrinsic
 
 __all__ = [
@@ -130,8 +131,8 @@ def weighed(context, width, src, first, last, tap, place, start, count, step, w,
         target, apart, adds = args[13:]
 
         def sum_up(many: int) -> None:
-            for some in _runs(many, write.room(most=16)):
-                sum_some(many, some)
+            for r in runs(many, write.room(most=16)):
+                sum_some(many, range(r.start, r.stop))
 
         def sum_some(many: int, some: range) -> None:
             rows = [builder.add(target, builder.mul(apart, apart.type(o))) for o in some]
@@ -171,11 +172,11 @@ def dots(context, x, at_x, apart_x, d, at_d, place_x, place_d, first, last, out,
         at_x, apart_x, at_d, first, last, target = (args[i] for i in (1, 2, 4, 7, 8, 10))
         rows_x = [builder.add(at_x, builder.mul(apart_x, apart_x.type(c))) for c in range(IN)]
         sums = write.totals(OUT * IN)
-        for some in _runs(OUT, write.room(most=OUT * IN) // IN):
+        for some in runs(OUT, write.room(most=OUT * IN) // IN):
             with cgutils.for_range_slice(builder, first, last, first.type(1), inc=True) as (i, _):
                 px, pd = write.entry(place_x, i), builder.add(at_d, write.entry(place_d, i))
                 seen = [write.load(x, builder.add(row, px)) for row in rows_x]
-                for o in some:
+                for o in range(some.start, some.stop):
                     slope = write.load(d, builder.add(pd, pd.type(o * LANES)))
                     for c in range(IN):
                         write.more(sums[IN * o + c], slope, seen[c])
@@ -228,12 +229,6 @@ def lane_dots(context, src, first, last, tap, place, d, at, out, base, wide):
 
     given = (_FLOATS, _WHOLE, _WHOLE, _PLACES, _PLACES, _FLOATS, _WHOLE, _FLOATS, _WHOLE, _WHOLE)
     return types.void(*given), generate
-
-
-def _runs(count: int, most: int) -> list[range]:
-    """0 ... count in runs of at most `most`, as equal as can be."""
-    parts = -(-count // most)
-    return [range(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
 
 
 def _each_of(builder: Any, n: Any, known: tuple[int, ...], write: Any) -> None:

@@ -2,8 +2,8 @@
 
 e^x is taken of x as it is, which rounds nothing, and the sums say afterwards whether anything came out too large or too
 small: only then the largest of each row is subtracted first, which costs two more visits. Rows are added up by their
-products with ones. The logarithm keeps the exponentials for its backward. Declined: few
-logarithms, a dtype to cast to, and other dtypes than float32 and float64.
+products with ones. The logarithm keeps the exponentials for its backward. Declined: few logarithms, a dtype to cast to,
+and other dtypes than float32 and float64.
 """
 
 import math
