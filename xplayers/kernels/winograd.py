@@ -34,7 +34,7 @@ from .threads import products_in_parts, runs
 
 __all__ = ["GG", "Tiles", "backward", "forward", "supports", "tiles_of", "twin", "twin_backward"]
 
-_BYTES = 1 << 22  # of V and of M for a part of the batch: what a core's share of the cache holds
+_BYTES = 1 << 23  # of V and of M for a part of the batch, of an image twice as many: what half of a cache holds
 _LANES = 4  # sums of dU that are kept apart, so that the order of adding does not depend on the threads
 
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
@@ -110,7 +110,7 @@ class _Part(NamedTuple):
 def _parts(n: int, channels: int, tiles: Tiles, maps: Any) -> list[_Part]:
     """Runs of images, or bands of single ones; an even number of them where there are several, for two threads."""
     each = 4 * len(maps.kernel) * channels * maps.columns(tiles)
-    if each > _BYTES and tiles.down > 1:
+    if each > 2 * _BYTES and tiles.down > 1:
         bands = runs(tiles.down, -(-tiles.down // -(-each // _BYTES)))
         return [_Part(slice(i, i + 1), band, _band(tiles, band, maps.tile)) for i in range(n) for band in bands]
     run = max(1, _BYTES // each)

@@ -29,26 +29,28 @@ def add_columns(dy: np.ndarray, w: np.ndarray, axes: list[Phases], targets: dict
     wt = w.reshape(groups, n_out, -1).transpose(0, 2, 1)  # (groups, C' * taps, O')
     d = grouped(dy, groups)
     parts: dict[tuple[int, int], list[Block]] = {}
-    for block in blocks(len(dy), groups * wt.shape[1], d.shape[2], math.prod(dy.shape[3:]), 0, _NUMBERS):
-        parts.setdefault((block.images.start, block.images.stop), []).append(block)
+    for block in blocks(len(dy), groups, wt.shape[1], d.shape[2], math.prod(dy.shape[3:]), 0, _NUMBERS):
+        parts.setdefault((block.groups.start, block.images.start), []).append(block)
     share = -(-_LANES // len(parts))
     lanes = [held[r] for held in parts.values() for r in runs(len(held), -(-len(held) // share))]
     sums: list[dict] = [{} for _ in lanes]
 
-    def write(images: slice, sums: dict) -> None:
+    def write(block: Block, sums: dict) -> None:
         for phase, v in views.items():
             if bias is None:
-                v[:, :, :, images] = sums[phase]
+                v[block.groups, :, :, block.images] = sums[phase]
             else:
-                np.add(sums[phase], bias, out=v[:, :, :, images])
+                np.add(sums[phase], bias[block.groups], out=v[block.groups, :, :, block.images])
 
     def work(lane: int) -> None:
-        images = lanes[lane][0].images
-        n = images.stop - images.start
-        mine = {phase: np.zeros((*v.shape[:3], n, *v.shape[4:]), np.float32) for phase, v in views.items()}
+        first = lanes[lane][0]
+        some, n = first.groups, first.images.stop - first.images.start
+        count = some.stop - some.start
+        mine = {phase: np.zeros((count, *v.shape[1:3], n, *v.shape[4:]), np.float32) for phase, v in views.items()}
         for block in lanes[lane]:
-            part = d[:, :, block.band, images]
-            columns = (wt @ part.reshape(groups, n_out, -1)).reshape(groups, c, *w.shape[3:], *part.shape[2:])
+            part = d[some, :, block.band, block.images]
+            columns = wt[some] @ part.reshape(count, n_out, -1)
+            columns = columns.reshape(count, c, *w.shape[3:], *part.shape[2:])
             for across in itertools.product(*(enumerate(axis) for axis in axes[1:])):
                 rows = _rows_of(columns, [of_phase for _, of_phase in across])
                 for f, (taps, axis) in enumerate(axes[0]):
@@ -56,16 +58,16 @@ def add_columns(dy: np.ndarray, w: np.ndarray, axes: list[Phases], targets: dict
         if len(lanes) > len(parts):
             sums[lane] = mine
         else:
-            write(images, mine)
+            write(first, mine)
 
     products_in_parts(work, range(len(lanes)), dy.size * wt.shape[1])
     if len(lanes) > len(parts):
-        for images in parts:
-            first, *others = [s for s, lane in zip(sums, lanes, strict=True) if lane[0].images.start == images[0]]
+        for part in parts.values():
+            whole, *others = [s for s, lane in zip(sums, lanes, strict=True) if lane[0][:2] == part[0][:2]]
             for other in others:
                 for phase, dx in other.items():
-                    first[phase] += dx
-            write(slice(*images), first)
+                    whole[phase] += dx
+            write(part[0], whole)
 
 
 def _rows_of(columns: np.ndarray, across: Phases) -> np.ndarray:

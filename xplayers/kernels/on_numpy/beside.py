@@ -20,7 +20,7 @@ _IMAGES = 16
 _CHANNELS = 4
 _POSITIONS = 200
 TURNED = 128  # channels of y a group up to which dweight is taken as (C * taps, O)
-_NUMBERS = 1 << 18  # of columns in a part: 1 MB, a core's second cache
+_NUMBERS = 1 << 19  # of columns in a part: 2 MB, with less two threads wait for each other's Python
 
 
 def is_of_small(x: np.ndarray) -> bool:

@@ -18,7 +18,7 @@ from ..threads import runs
 
 __all__ = ["Axis", "Block", "Columns", "blocks", "grouped", "inside", "phases", "windows"]
 
-_NUMBERS = 1 << 18  # of columns in a block: 1 MB, a core's second cache
+_NUMBERS = 1 << 19  # of columns in a block: 2 MB, with less two threads wait for each other's Python
 _ALONE = 1 << 17  # in a call that is not worth a second thread
 _APART = 64  # windows of an image from which its products are not too small
 _NARROW = 64  # rows of columns up to which those of all taps along the first axis stand in one product
@@ -33,6 +33,7 @@ class Axis(NamedTuple):
 
 
 class Block(NamedTuple):
+    groups: slice
     images: slice
     band: slice  # of windows along the first axis
 
@@ -74,17 +75,25 @@ def grouped(x: np.ndarray, groups: int) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(x, shape, strides)
 
 
-def blocks(n: int, depth: int, rows: int, across: int, halo: int, numbers: int = _NUMBERS) -> list[Block]:
-    """Some images whole, or the bands of one; an even number of them where there are several, for two threads."""
+def blocks(
+    n: int, groups: int, depth: int, rows: int, across: int, halo: int, numbers: int = _NUMBERS
+) -> list[Block]:
+    """Some groups of some images whole, or the bands of one; an even number of them where there are several, for two
+    threads. `depth` is that of a group."""
     each = depth * (rows + halo) * across
+    if groups > 1 and groups * each > numbers:
+        share = runs(groups, max(1, numbers // each))
+        held = blocks(n, 1, depth * share[0].stop, rows, across, halo, numbers)
+        return [block._replace(groups=some) for some in share for block in held]
+    every, each = slice(0, groups), groups * each
     if each > numbers and rows > 1:
         bands = runs(rows, max(1, numbers // (depth * across) - halo))
-        return [Block(slice(i, i + 1), band) for band in bands for i in range(n)]
+        return [Block(every, slice(i, i + 1), band) for band in bands for i in range(n)]
     if n * each <= _ALONE:
-        return [Block(slice(0, n), slice(0, rows))]
+        return [Block(every, slice(0, n), slice(0, rows))]
     run = max(1, min(numbers // max(each, 1), n))
     count = -(-n // run)
-    return [Block(images, slice(0, rows)) for images in runs(n, -(-n // (count + count % 2)))]
+    return [Block(every, images, slice(0, rows)) for images in runs(n, -(-n // (count + count % 2)))]
 
 
 class _Rows(NamedTuple):
@@ -130,25 +139,26 @@ class Columns:
         self.held: Any = np.empty(0, np.float32)
         self.target: Any = self.held
         self.stack: Any = self.held
-        self.block = Block(slice(0, 0), slice(0, 0))
+        self.band: slice | None = None
 
     def lay(self, block: Block) -> None:
         """Lays out those of a block, of which `of` then tells."""
         n = block.images.stop - block.images.start
-        x = self.x[:, :, :, block.images]
-        groups, c = self.x.shape[:2]
+        x = self.x[block.groups, :, :, block.images]
+        groups, c = x.shape[:2]
         shape = groups, len(self.taps) * c, *((n, -1) if self.is_apart else (-1,))
-        if self.block.band != block.band or not self.held.size:
+        is_new, self.band = self.band != block.band, block.band
+        if is_new:
             self.where = _rows(self.rows, block.band, self.size)
         self.row = n * math.prod(self.counts)  # positions
         if self.is_whole and n == 1 and x[0, 0].flags.c_contiguous:
             self.laid = x[:, :, block.band].reshape(shape)
             return
-        if self.block.band != block.band or not self.held.size or self.target.shape[4] != n:
-            lines = (n, self.where.size) if self.is_apart else (self.where.size, n)
-            self.held = np.zeros((groups, len(self.taps), c, *lines, *self.counts), np.float32)
+        lines = (n, self.where.size) if self.is_apart else (self.where.size, n)
+        whole = groups, len(self.taps), c, *lines, *self.counts
+        if is_new or self.held.shape != whole:
+            self.held = np.zeros(whole, np.float32)
             self.target = self.held.swapaxes(3, 4) if self.is_apart else self.held
-        self.block = block
         for t, across in enumerate(self.taps):
             if None not in across:
                 to, seen = zip(*across, strict=True)

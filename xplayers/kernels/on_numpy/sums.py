@@ -110,7 +110,7 @@ class _Sums:
         x, dy, w, axes = _at_least_two(axes, x, dy, np.broadcast_to(np.float32(0), shape))
         kernel = w.shape[2:]
         d, depth = grouped(dy, groups), math.prod(kernel[1:]) * c_in
-        parts = _blocks_of(x, axes[:1], axes[1:])
+        parts = _blocks_of(x, groups, axes[:1], axes[1:])
         lanes = [parts[r] for r in runs(len(parts), -(-len(parts) // _LANES))]
         turned = n_out // groups <= beside.TURNED
         sums = np.zeros(
@@ -122,21 +122,21 @@ class _Sums:
             columns = Columns(x, groups, axes[:1], axes[1:])
             for block in lanes[lane]:
                 columns.lay(block)
-                part = d[:, :, block.band, block.images]
+                part, mine = d[block.groups, :, block.band, block.images], sums[lane, :, block.groups]
                 seen = columns.of(0, block.band.stop - block.band.start)
                 if columns.is_apart:
                     part = part.transpose(3, 0, 1, 2, *range(4, part.ndim)).reshape(
                         *seen[0].shape[:2], n_out // groups, -1
                     )
                 else:
-                    part = part.reshape(groups, n_out // groups, -1)
+                    part = part.reshape(len(part), n_out // groups, -1)
                 if len(seen) < kernel[0]:
                     more = seen[0] @ part.swapaxes(-1, -2)
-                    more = more.reshape(-1, groups, kernel[0], depth, n_out // groups).sum(axis=0)
-                    sums[lane] += more.transpose(1, 0, 2, 3) if turned else more.transpose(1, 0, 3, 2)
+                    more = more.reshape(-1, mine.shape[1], kernel[0], depth, n_out // groups).sum(axis=0)
+                    mine += more.transpose(1, 0, 2, 3) if turned else more.transpose(1, 0, 3, 2)
                     continue
-                for mine, run in zip(sums[lane], seen, strict=True):
-                    mine += run @ part.transpose(0, 2, 1) if turned else part @ run.transpose(0, 2, 1)
+                for of_tap, run in zip(mine, seen, strict=True):
+                    of_tap += run @ part.transpose(0, 2, 1) if turned else part @ run.transpose(0, 2, 1)
 
         products_in_parts(work, range(len(lanes)), dy.size * kernel[0] * depth)
         dw = sums.sum(axis=0) if len(sums) > 1 else sums[0]
@@ -176,10 +176,11 @@ def _taps_first(w: np.ndarray) -> np.ndarray:
     return w.reshape(*w.shape[:4], math.prod(w.shape[4:])).transpose(3, 0, 4, 1, 2)
 
 
-def _blocks_of(x: np.ndarray, rows: Sequence[Axis], across: Sequence[Axis]) -> list[Block]:
-    depth = x.shape[1] * math.prod(len(axis.offsets) for axis in across)
+def _blocks_of(x: np.ndarray, groups: int, rows: Sequence[Axis], across: Sequence[Axis]) -> list[Block]:
+    depth = x.shape[1] // groups * math.prod(len(axis.offsets) for axis in across)
     halo = max(len(axis.offsets) for axis in rows) - 1
-    return blocks(len(x), depth, max(axis.windows for axis in rows), math.prod(axis.windows for axis in across), halo)
+    high, wide = max(axis.windows for axis in rows), math.prod(axis.windows for axis in across)
+    return blocks(len(x), groups, depth, high, wide, halo)
 
 
 def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target], bias: Any) -> None:
@@ -187,7 +188,7 @@ def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target
     rows = [target.axis for target in targets]
     views = [grouped(target.y, groups) for target in targets]
     bias = None if bias is None else bias.reshape(groups, -1, 1)
-    parts = _blocks_of(x, rows, across)
+    parts = _blocks_of(x, groups, rows, across)
     lanes = [parts[r] for r in runs(len(parts), max(1, len(parts) // _MOST))]
 
     def work(lane: int) -> None:
@@ -196,7 +197,7 @@ def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target
         for block in lanes[lane]:
             columns.lay(block)
             for i, (w, y) in enumerate(zip(ws, views, strict=True)):
-                mine = y[:, :, block.band, block.images]  # (groups, M, rows, n, ...)
+                w, mine = w[:, block.groups], y[block.groups, :, block.band, block.images]  # (groups, M, rows, n, ...)
                 in_one = columns.is_stacked(i)
                 seen = columns.of(i, mine.shape[2], in_one and bias is not None)
                 if columns.is_apart:
@@ -209,7 +210,7 @@ def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target
                     more = np.matmul(w_of_tap, run, out=more)
                     t += more
                 if bias is not None and not in_one:
-                    t += bias
+                    t += bias[block.groups]
                 if not np.may_share_memory(t, mine):
                     mine[...] = t.reshape(mine.shape)
 
