@@ -466,14 +466,14 @@ def _fold(y, sizes, kernel, stride, pairs, dilation):
 def padding_pairs(where, padding, kernel, stride, dilation):
     """padding -> what is added before and behind along each size."""
     if not isinstance(padding, str):
-        return [(p, p) for p in n_tuple(where, "padding", padding, len(kernel), 0)]
+        return tuple((p, p) for p in n_tuple(where, "padding", padding, len(kernel), 0))
     if padding == "valid":
-        return [(0, 0)] * len(kernel)
+        return ((0, 0),) * len(kernel)
     if padding != "same":
         raise refusal(where, "padding", repr(padding), "'same', 'valid' or integers", "pass padding='same'")
     if any(s != 1 for s in stride):
         raise refusal(where, "padding", f"'same' with stride {stride}", "a stride of 1", "pass the padding in numbers")
-    return [(d * (k - 1) // 2, -(-d * (k - 1) // 2)) for k, d in zip(kernel, dilation, strict=True)]
+    return tuple((d * (k - 1) // 2, -(-d * (k - 1) // 2)) for k, d in zip(kernel, dilation, strict=True))
 
 
 def window_geometry(where, kernel_size, dilation, padding, stride):

@@ -6,11 +6,13 @@ rows; phase by phase of a stride, so that no step is in what is added. The weigh
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..threads import products_in_parts, runs
+from .broadcasts import unbuffered
 from .columns import Axis, Block, blocks, grouped, inside
 
 __all__ = ["add_columns"]
@@ -18,10 +20,10 @@ __all__ = ["add_columns"]
 _NUMBERS = 1 << 19  # in the columns' gradient of a block
 _LANES = 4  # sums over the bands of an image: the order of adding does not depend on the threads
 
-Phases = list[tuple[list[int], Axis]]  # of an axis: the taps that meet each, and in which windows
+Phases = Sequence[tuple[tuple[int, ...], Axis]]  # of an axis: the taps that meet each, and in which windows
 
 
-def add_columns(dy: np.ndarray, w: np.ndarray, axes: list[Phases], targets: dict, bias: Any) -> None:
+def add_columns(dy: np.ndarray, w: np.ndarray, axes: Sequence[Phases], targets: dict, bias: Any) -> None:
     """dy (N, O, H', ...), w (groups, O', C', KH, ...) -> targets, phase: its part of dx (N, C, H, ...), are written."""
     groups, n_out, c = w.shape[:3]
     views = {phase: grouped(dx, groups) for phase, dx in targets.items()}
@@ -60,7 +62,8 @@ def add_columns(dy: np.ndarray, w: np.ndarray, axes: list[Phases], targets: dict
         else:
             write(first, mine)
 
-    products_in_parts(work, range(len(lanes)), dy.size * wt.shape[1])
+    with unbuffered(min(b.band.stop - b.band.start for (b, *_) in lanes) * math.prod(dy.shape[3:])):
+        products_in_parts(work, range(len(lanes)), dy.size * wt.shape[1])
     if len(lanes) > len(parts):
         for part in parts.values():
             whole, *others = [s for s, lane in zip(sums, lanes, strict=True) if lane[0][:2] == part[0][:2]]
@@ -71,23 +74,38 @@ def add_columns(dy: np.ndarray, w: np.ndarray, axes: list[Phases], targets: dict
 
 
 def _rows_of(columns: np.ndarray, across: Phases) -> np.ndarray:
-    """columns (groups, C', KH, *kernel, rows, n, *counts) -> (groups, C', KH, rows, n, *sizes) of a phase."""
+    """columns (groups, C', KH, *kernel, rows, n, *counts), written to, -> (groups, C', KH, rows, n, *sizes) of a phase.
+
+    With as many windows as pixels a tap is a shift of all rows at once, what falls beyond the image made 0 before.
+    """
     axes = len(across)
     rows, n, *counts = columns.shape[3 + axes :]
     sizes = [axis.windows for _, axis in across]
     out = np.zeros((*columns.shape[:3], rows, n, *sizes), np.float32)
+    flat, is_flat = out.reshape(*out.shape[:3], -1), sizes == counts
     for taps in itertools.product(*(zip(t, axis.offsets, strict=True) for t, axis in across)):
         each = zip(taps, sizes, counts, strict=True)
         seen = [inside(Axis(size, 1, ()), offset, count) for (_, offset), size, count in each]
         met: list[Any] = [s for s in seen if s is not None]
-        if len(met) == axes:
+        if len(met) < axes:
+            continue
+        of_tap = columns[(slice(None),) * 3 + tuple(t for t, _ in taps)]
+        if is_flat:
+            shift = 0
+            for i, (_, offset) in enumerate(taps):
+                beyond = slice(0, offset) if offset > 0 else slice(counts[i] + offset, None)
+                of_tap[(..., beyond, *(slice(None),) * (axes - 1 - i))] = 0
+                shift = shift * counts[i] + offset
+            length, run = flat.shape[3] - abs(shift), of_tap.reshape(flat.shape)
+            flat[..., max(0, -shift) :][..., :length] += run[..., max(0, shift) :][..., :length]
+        else:
             to: list[Any] = [..., *(a for a, _ in met)]
             windows: list[Any] = [..., *(b for _, b in met)]
-            out[tuple(to)] += columns[(slice(None),) * 3 + tuple(t for t, _ in taps)][tuple(windows)]
+            out[tuple(to)] += of_tap[tuple(windows)]
     return out
 
 
-def _add_rows(dx: np.ndarray, rows: np.ndarray, taps: list[int], axis: Axis, band: slice) -> None:
+def _add_rows(dx: np.ndarray, rows: np.ndarray, taps: tuple[int, ...], axis: Axis, band: slice) -> None:
     """rows (groups, C', KH, rows, n, ...) of a band of windows are added to dx (groups, C', H, n, ...)."""
     for k, offset in zip(taps, axis.offsets, strict=True):
         seen = inside(Axis(axis.windows, 1, ()), offset - band.start, rows.shape[3])

@@ -5,6 +5,7 @@ first is a run of the same columns. A stride parts the rows into phases, which s
 are quick in long rows alone: with the batch behind the rows, nothing is copied twice but by the taps of one row.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -38,21 +39,23 @@ class Block(NamedTuple):
     band: slice  # of windows along the first axis
 
 
-def windows(sizes: Any, kernel: Any, stride: Any, pairs: Any, dilation: Any) -> list[Axis]:
+@functools.lru_cache(maxsize=256)
+def windows(sizes: tuple, kernel: tuple, stride: tuple, pairs: tuple, dilation: tuple) -> tuple[Axis, ...]:
     padded = tuple(n + a + b for n, (a, b) in zip(sizes, pairs, strict=True))
-    counts = window_counts(padded, tuple(kernel), stride, dilation)
+    counts = window_counts(padded, kernel, stride, dilation)
     each = zip(counts, kernel, stride, pairs, dilation, strict=True)
-    return [Axis(count, s, tuple(k * d - a for k in range(size))) for count, size, s, (a, _), d in each]
+    return tuple(Axis(count, s, tuple(k * d - a for k in range(size))) for count, size, s, (a, _), d in each)
 
 
-def phases(size: int, kernel: int, stride: int, before: int, dilation: int) -> list[tuple[list[int], Axis]]:
+@functools.lru_cache(maxsize=256)
+def phases(size: int, kernel: int, stride: int, before: int, dilation: int) -> tuple[tuple[tuple[int, ...], Axis], ...]:
     """For each phase of an axis of the image: the taps that meet it, and in which windows they do."""
     found = []
     for phase in range(min(stride, size)):
-        taps = [k for k in range(kernel) if (phase + before - k * dilation) % stride == 0]
+        taps = tuple(k for k in range(kernel) if (phase + before - k * dilation) % stride == 0)
         offsets = tuple((phase + before - k * dilation) // stride for k in taps)
         found.append((taps, Axis(-(-(size - phase) // stride), 1, offsets)))
-    return found
+    return tuple(found)
 
 
 def inside(axis: Axis, offset: int, size: int) -> tuple[slice, slice] | None:
@@ -67,12 +70,8 @@ def inside(axis: Axis, offset: int, size: int) -> tuple[slice, slice] | None:
 
 def grouped(x: np.ndarray, groups: int) -> np.ndarray:
     """x (N, C, H, ...) -> (groups, C / groups, H, N, ...): a view, whatever its strides."""
-    shape, strides = (groups, x.shape[1] // groups), (x.strides[1] * (x.shape[1] // groups), x.strides[1])
-    shape, strides = (
-        (*shape, x.shape[2], x.shape[0], *x.shape[3:]),
-        (*strides, x.strides[2], x.strides[0], *x.strides[3:]),
-    )
-    return np.lib.stride_tricks.as_strided(x, shape, strides)
+    parted = x.reshape(len(x), groups, x.shape[1] // groups, *x.shape[2:])
+    return parted.transpose(1, 2, 3, 0, *range(4, parted.ndim))
 
 
 def blocks(
@@ -104,13 +103,14 @@ class _Rows(NamedTuple):
     starts: list[list[int]]  # for each axis and tap: where its run begins
 
 
-def _rows(axes: Sequence[Axis], band: slice, size: int) -> _Rows:
-    """Of windows of one step along the first axis: several phases of the image may read the same rows."""
+@functools.lru_cache(maxsize=256)
+def _rows(axes: tuple[Axis, ...], first: int, last: int, size: int) -> _Rows:
+    """Of windows first ... last of one step along the first axis: several phases of the image may read the same."""
     step = axes[0].step
     at, count, copies = {}, 0, []
     for residue in sorted({offset % step for axis in axes for offset in axis.offsets}):
         reads = [offset // step for axis in axes for offset in axis.offsets if offset % step == residue]
-        low, high = min(reads) + band.start, max(reads) + band.stop
+        low, high = min(reads) + first, max(reads) + last
         at[residue] = count - min(reads)
         found = inside(Axis(high - low, step, ()), low * step + residue, size)
         if found is not None:
@@ -120,20 +120,25 @@ def _rows(axes: Sequence[Axis], band: slice, size: int) -> _Rows:
     return _Rows(count, copies, starts)
 
 
+@functools.lru_cache(maxsize=256)
+def _across(axes: tuple[Axis, ...], sizes: tuple[int, ...]) -> list[tuple[int, tuple, tuple] | None]:
+    """Of each tap along these axes: its number, the windows that see the image with it, and what they see of it."""
+    seen = (tuple(inside(axis, offset, size) for offset in axis.offsets) for axis, size in zip(axes, sizes, strict=True))
+    met = enumerate(itertools.product(*seen))
+    return [None if None in each else (t, *zip(*each, strict=True)) for t, each in met]
+
+
 class Columns:
     """Lays out the columns of blocks of x (N, C, H, ...), in one thread, in memory of its own.
 
     Several axes in `rows`, of one step, are the first axis of several convolutions: they see the same columns.
     """
 
-    def __init__(self, x: np.ndarray, groups: int, rows: Sequence[Axis], across: Sequence[Axis]) -> None:
+    def __init__(self, x: np.ndarray, groups: int, rows: tuple[Axis, ...], across: tuple[Axis, ...]) -> None:
         self.x, self.rows, self.size = grouped(x, groups), rows, x.shape[2]
         self.counts = tuple(axis.windows for axis in across)
-        each = zip(across, x.shape[3:], strict=True)
-        self.taps = list(itertools.product(*([inside(axis, o, size) for o in axis.offsets] for axis, size in each)))
-        self.is_whole = rows == [Axis(self.size, 1, (0,))] and all(
-            axis == Axis(size, 1, (0,)) for axis, size in zip(across, x.shape[3:], strict=True)
-        )
+        self.taps = _across(across, x.shape[3:])
+        self.is_whole = (*rows, *across) == tuple(Axis(size, 1, (0,)) for size in x.shape[2:])
         # Narrow ones of large images stand image by image, as y does: nothing of y is put in another order.
         self.is_apart = len(rows) == 1 and self.is_stacked(0) and rows[0].windows * math.prod(self.counts) >= _APART
         self.held: Any = np.empty(0, np.float32)
@@ -149,7 +154,7 @@ class Columns:
         shape = groups, len(self.taps) * c, *((n, -1) if self.is_apart else (-1,))
         is_new, self.band = self.band != block.band, block.band
         if is_new:
-            self.where = _rows(self.rows, block.band, self.size)
+            self.where = _rows(self.rows, block.band.start, block.band.stop, self.size)
         self.row = n * math.prod(self.counts)  # positions
         if self.is_whole and n == 1 and x[0, 0].flags.c_contiguous:
             self.laid = x[:, :, block.band].reshape(shape)
@@ -159,12 +164,11 @@ class Columns:
         if is_new or self.held.shape != whole:
             self.held = np.zeros(whole, np.float32)
             self.target = self.held.swapaxes(3, 4) if self.is_apart else self.held
-        for t, across in enumerate(self.taps):
-            if None not in across:
-                to, seen = zip(*across, strict=True)
+        for tap in self.taps:
+            if tap is not None:
+                t, to, seen = tap
                 for rows, image in self.where.copies:
-                    target = self.target[:, t, :, rows][(..., *to)]
-                    target[...] = x[:, :, image][(..., *seen)]
+                    self.target[:, t, :, rows][(..., *to)] = x[:, :, image][(..., *seen)]
         self.laid = self.held.reshape(shape)
 
     def of(self, axis: int, windows: int, one: bool = False) -> list[np.ndarray]:

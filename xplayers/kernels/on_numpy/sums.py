@@ -63,7 +63,9 @@ class _Sums:
     ) -> np.ndarray:
         """dy (N, O, *counts), weight (O, C / groups, *kernel), bias (C,) or None -> dx (N, C, *sizes)."""
         befores = [a for a, _ in pairs]
-        axes = [phases(*of_axis) for of_axis in zip(sizes, weight.shape[2:], stride, befores, dilation, strict=True)]
+        axes: Any = tuple(
+            phases(*of_axis) for of_axis in zip(sizes, weight.shape[2:], stride, befores, dilation, strict=True)
+        )
         dx = np.empty((dy.shape[0], weight.shape[1] * groups, *sizes), np.float32)
         if groups == 1 and _is_one(windows(sizes, weight.shape[2:], stride, pairs, dilation), dx.shape):
             np.matmul(dy.reshape(len(dy), -1), weight.reshape(len(weight), -1), out=dx.reshape(len(dx), -1))
@@ -95,14 +97,14 @@ class _Sums:
                 if first:
                     targets.append(_Target(axis, chosen.transpose(0, 1, 3, 2), views[f, *phase]))
             if targets and all(taps):
-                _write(dy, groups, [axis for _, (_, axis) in across], targets, bias)
+                _write(dy, groups, tuple(axis for _, (_, axis) in across), targets, bias)
         return dx
 
     @staticmethod
     def weight_gradient(x: Any, dy: Any, shape: Any, stride: Any, pairs: Any, dilation: Any, groups: int) -> np.ndarray:
         """x (N, C, *sizes), dy (N, O, *counts) -> dweight of shape (O, C / groups, *kernel)."""
         n_out, c_in, *kernel = shape
-        axes = windows(x.shape[2:], kernel, stride, pairs, dilation)
+        axes = windows(x.shape[2:], tuple(kernel), stride, pairs, dilation)
         if groups == 1 and _is_one(axes, x.shape):
             return (dy.reshape(len(dy), -1).T @ x.reshape(len(x), -1)).reshape(shape)
         if beside.is_beside(x, dy.shape[2:], groups, pairs):
@@ -148,26 +150,26 @@ class _Sums:
 SUMS = _Sums()
 
 
-def _is_one(axes: list[Axis], shape: Any) -> bool:
+def _is_one(axes: tuple[Axis, ...], shape: Any) -> bool:
     """Whether there is one window, the image: then a convolution is an affine map."""
     return all(axis == Axis(1, axis.step, tuple(range(size))) for axis, size in zip(axes, shape[2:], strict=True))
 
 
-def _at_least_two(axes: list, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple:
+def _at_least_two(axes: tuple, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple:
     """With an axis of 1 in front where there is one alone, or where the windows are the image: then it is one row."""
     if len(axes) > 1 and not (math.prod(weight.shape[2:]) == 1 and x.shape[2:] == y.shape[2:]):
         return x, y, weight, axes
     alone = Axis(1, 1, (0,))
     if len(axes) > 1:
         axis: Any = Axis(math.prod(x.shape[2:]), 1, (0,))
-        axes = [axis if isinstance(axes[0], Axis) else [([0], axis)]]
-    first: Any = alone if isinstance(axes[0], Axis) else [([0], alone)]
+        axes = (axis if isinstance(axes[0], Axis) else (((0,), axis),),)
+    first: Any = alone if isinstance(axes[0], Axis) else (((0,), alone),)
     size = math.prod(x.shape[2:])
     return (
         x.reshape(*x.shape[:2], 1, size),
         y.reshape(*y.shape[:2], 1, math.prod(y.shape[2:])),
         weight.reshape(*weight.shape[:2], 1, math.prod(weight.shape[2:])),
-        [first, *axes],
+        (first, *axes),
     )
 
 
@@ -183,9 +185,9 @@ def _blocks_of(x: np.ndarray, groups: int, rows: Sequence[Axis], across: Sequenc
     return blocks(len(x), groups, depth, high, wide, halo)
 
 
-def _write(x: np.ndarray, groups: int, across: list[Axis], targets: list[_Target], bias: Any) -> None:
+def _write(x: np.ndarray, groups: int, across: tuple[Axis, ...], targets: list[_Target], bias: Any) -> None:
     """Writes the correlations of x along `across` and the first axis of each target."""
-    rows = [target.axis for target in targets]
+    rows = tuple(target.axis for target in targets)
     views = [grouped(target.y, groups) for target in targets]
     bias = None if bias is None else bias.reshape(groups, -1, 1)
     parts = _blocks_of(x, groups, rows, across)
