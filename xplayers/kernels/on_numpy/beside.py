@@ -7,12 +7,12 @@ those of fewer than 4 channels, of which y takes longer to turn than the columns
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..threads import products_in_parts, runs
+from ..threads import in_parts, products_in_parts, runs, threads
 
 __all__ = ["TURNED", "correlate", "is_beside", "is_of_small", "scatter", "weight_gradient"]
 
@@ -21,6 +21,7 @@ _CHANNELS = 4
 _POSITIONS = 200
 TURNED = 128  # channels of y a group up to which dweight is taken as (C * taps, O)
 _NUMBERS = 1 << 19  # of columns in a part: 2 MB, with less two threads wait for each other's Python
+_ALONE = 1 << 20  # numbers whose copies are not worth a second thread
 
 
 def is_of_small(x: np.ndarray) -> bool:
@@ -55,17 +56,32 @@ class _Images:
 
     def columns(self, x: np.ndarray) -> np.ndarray:
         """x (n, C, *sizes) -> (C * taps, positions * n)."""
-        self.inside[...] = _turned(x)
-        rows = math.prod(self.windows.shape[: 1 + len(self.sizes)])
-        return np.ascontiguousarray(self.windows).reshape(rows, -1)
+        columns, inside = np.empty(self.windows.shape, np.float32), self.inside
 
-    def add(self, columns: np.ndarray) -> np.ndarray:
-        """(C * taps, positions * n) are added where they lie -> (n, C, *sizes)."""
+        def work(c: slice) -> None:
+            inside[c] = _turned(x[:, c])
+            columns[c] = self.windows[c]
+
+        _by_channels(work, columns)
+        return columns.reshape(math.prod(columns.shape[: 1 + len(self.sizes)]), -1)
+
+    def add(self, columns: np.ndarray, dx: np.ndarray) -> None:
+        """(C * taps, positions * n) are added where they lie -> dx (n, C, *sizes) is written."""
         n = len(self.sizes)
         columns = columns.reshape(self.windows.shape)
-        for tap in np.ndindex(self.windows.shape[1 : 1 + n]):
-            self.windows[:, *tap] += columns[:, *tap]
-        return self.inside.transpose(n + 1, *range(n + 1))
+        images = self.inside.transpose(n + 1, *range(n + 1))
+
+        def work(c: slice) -> None:
+            for tap in np.ndindex(columns.shape[1 : 1 + n]):
+                self.windows[c, *tap] += columns[c, *tap]
+            dx[:, c] = images[:, c]
+
+        _by_channels(work, columns)
+
+
+def _by_channels(work: Callable[[slice], object], array: np.ndarray) -> None:
+    """work(channels) for all of an array (C, ...), shared by the threads where this is not a thread's part itself."""
+    in_parts(work, runs(len(array), -(-len(array) // (threads() if array.size > _ALONE else 1))))
 
 
 def _turned(x: np.ndarray) -> np.ndarray:
@@ -91,7 +107,13 @@ def correlate(x: Any, weight: Any, bias: Any, counts: Any, stride: Any, pairs: A
         t = w @ images.columns(x[part])
         if bias is not None:
             t += bias[:, None]
-        y[part] = t.reshape(-1, n).T.reshape(n, o, *counts)
+        t, mine = t.reshape(o, *counts, n), y[part]
+        turn = (len(counts) + 1, *range(len(counts) + 1))
+
+        def write(some: slice) -> None:
+            mine[:, some] = t[some].transpose(turn)
+
+        _by_channels(write, t)
 
     products_in_parts(work, _parts(len(x), w.shape[1], math.prod(counts)), y.size * w.shape[1])
     return y
@@ -106,7 +128,7 @@ def scatter(dy: Any, weight: Any, bias: Any, sizes: Any, stride: Any, pairs: Any
     def work(part: slice) -> None:
         n = part.stop - part.start
         images = _Images(n, c, sizes, kernel, dy.shape[2:], stride, pairs, dilation)
-        dx[part] = images.add(w @ _turned(dy[part]).reshape(o, -1))
+        images.add(w @ _turned(dy[part]).reshape(o, -1), dx[part])
         if bias is not None:
             dx[part] += bias.reshape(-1, *(1,) * len(kernel))
 
