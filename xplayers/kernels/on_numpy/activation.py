@@ -21,13 +21,15 @@ from ..threads import in_parts, runs
 
 _LEAST = 1 << 12  # elements: below, calls cost what is saved
 _ONE_OPERATION = 1 << 18  # elements, of functions that are little more than one operation: threads alone help
-_BLOCK = 1 << 19  # elements: two threads that call NumPy more often wait for one another instead, at 50 us a time
+_BLOCK = 1 << 20  # elements: two threads that call NumPy more often wait for one another instead, at 50 us a time
+_SPARED = 1 << 19  # where there are spare blocks
 _WORTH_THREADS = {True: 1 << 17, False: 1 << 18}  # elements, of heavy and of light functions
 
 
-def blocks(n: int, heavy: bool) -> list[slice]:
+def blocks(n: int, heavy: bool, spare: int = 1) -> list[slice]:
     """0 ... n in equal blocks, an even number of them where threads are worth it."""
-    return runs(n, n if n < _WORTH_THREADS[heavy] else -(-n // (2 * -(-n // (2 * _BLOCK)))))
+    most = _SPARED if spare else _BLOCK
+    return runs(n, n if n < _WORTH_THREADS[heavy] else -(-n // (2 * -(-n // (2 * most)))))
 
 
 def over_blocks(function: Callable, arrays: tuple, out: Any, spare: int, heavy: bool, constants: tuple) -> Any:
@@ -37,7 +39,7 @@ def over_blocks(function: Callable, arrays: tuple, out: Any, spare: int, heavy: 
     if out.size < _WORTH_THREADS[heavy]:
         function(*flat, to, *[np.empty_like(to) for _ in range(spare)], *constants)
         return out
-    parts = blocks(out.size, heavy)
+    parts = blocks(out.size, heavy, spare)
     idle: list = []  # spare blocks that no thread works in
 
     def work(part: slice) -> None:

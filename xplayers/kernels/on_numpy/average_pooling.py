@@ -20,7 +20,7 @@ from .windows import Line, crop, few_taps, gather, line_of, put_back, spread
 
 __all__: list[str] = []
 
-_BLOCK = 1 << 18  # numbers of x in a block
+_BLOCK = 1 << 19  # numbers of x in a block
 
 
 def _sums(t: np.ndarray, line: Line) -> np.ndarray:

@@ -74,9 +74,7 @@ def grouped(x: np.ndarray, groups: int) -> np.ndarray:
     return parted.transpose(1, 2, 3, 0, *range(4, parted.ndim))
 
 
-def blocks(
-    n: int, groups: int, depth: int, rows: int, across: int, halo: int, numbers: int = _NUMBERS
-) -> list[Block]:
+def blocks(n: int, groups: int, depth: int, rows: int, across: int, halo: int, numbers: int = _NUMBERS) -> list[Block]:
     """Some groups of some images whole, or the bands of one; an even number of them where there are several, for two
     threads. `depth` is that of a group."""
     each = depth * (rows + halo) * across
@@ -123,7 +121,9 @@ def _rows(axes: tuple[Axis, ...], first: int, last: int, size: int) -> _Rows:
 @functools.lru_cache(maxsize=256)
 def _across(axes: tuple[Axis, ...], sizes: tuple[int, ...]) -> list[tuple[int, tuple, tuple] | None]:
     """Of each tap along these axes: its number, the windows that see the image with it, and what they see of it."""
-    seen = (tuple(inside(axis, offset, size) for offset in axis.offsets) for axis, size in zip(axes, sizes, strict=True))
+    seen = (
+        tuple(inside(axis, offset, size) for offset in axis.offsets) for axis, size in zip(axes, sizes, strict=True)
+    )
     met = enumerate(itertools.product(*seen))
     return [None if None in each else (t, *zip(*each, strict=True)) for t, each in met]
 

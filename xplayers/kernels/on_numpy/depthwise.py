@@ -27,7 +27,7 @@ from ..threads import in_parts, runs
 
 __all__ = ["backward", "forward"]
 
-_BLOCK = 1 << 18  # numbers of x or y in a part: with less, two threads wait for each other's Python
+_BLOCK = 1 << 19  # numbers of x or y in a part: with less, two threads wait for each other's Python
 _ALONE = 1 << 17  # in a call that is not worth a second thread
 _LONG = 512  # numbers of an image from which its zeros alone are quicker to write than all
 

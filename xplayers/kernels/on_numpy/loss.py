@@ -18,7 +18,7 @@ from .activation import logsigmoid_into, sigmoid_into
 
 __all__: list[str] = []
 
-_BLOCK = 1 << 17  # numbers: with less, threads wait for each other's Python
+_BLOCK = 1 << 18  # numbers: with less, threads wait for each other's Python
 _LEAST = 1 << 14
 _LOWEST = -80.0  # where e^-x is far from overflow
 

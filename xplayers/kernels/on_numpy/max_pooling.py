@@ -20,7 +20,7 @@ from .windows import Line, crop, few_taps, gather, line_of, put_back, spread
 
 __all__ = ["max_backward", "max_by_taps"]
 
-_BLOCK = 1 << 18  # numbers of x in a block
+_BLOCK = 1 << 19  # numbers of x in a block
 
 
 def _along(t: np.ndarray, line: Line) -> tuple[np.ndarray, np.ndarray]:

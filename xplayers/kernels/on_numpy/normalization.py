@@ -21,7 +21,7 @@ __all__: list[str] = []
 
 _LEAST = 1 << 13  # elements below which the calls cost what is saved
 _LARGE = 1 << 17  # elements from which a pass costs more than a look at the statistics
-_BLOCK = 1 << 19  # elements of a block: two threads that call NumPy more often wait for one another
+_BLOCK = 1 << 20  # elements of a block: two threads that call NumPy more often wait for one another
 _BLOCK_OF_FOUR = 3 << 17  # where a block is of four arrays
 _TILED = 4096  # elements of a row that is met by another one
 _SHORT = 24  # elements of a row below which its broadcasts are slow

@@ -23,7 +23,7 @@ from .windows import Line, gather, line_of, put_back
 
 __all__: list[str] = []
 
-_BLOCK = 1 << 18  # outputs in a block
+_BLOCK = 1 << 20  # outputs in a block
 _MOST = 16  # outputs of an axis that are made one by one
 
 _Row = tuple[tuple[int, float], ...]  # (source, weight) of an output
