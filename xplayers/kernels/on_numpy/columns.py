@@ -8,7 +8,6 @@ are quick in long rows alone: with the batch behind the rows, nothing is copied 
 import functools
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
