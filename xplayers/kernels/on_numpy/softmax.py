@@ -23,7 +23,7 @@ from .broadcasts import WORTH_THREADS, ones, over_rows
 __all__ = ["OF_EXPONENTIALS", "along", "exponentials", "over_blocks", "sums_like"]
 
 _BLOCK = 1 << 20  # numbers: two threads that call NumPy more often wait for one another instead, at 50 us a time
-OF_EXPONENTIALS = 3 << 16  # numbers from which exponentials are worth threads
+OF_EXPONENTIALS = 1 << 19  # numbers from which exponentials are worth threads
 _FEW_LOGARITHMS = 1 << 13  # numbers: below, the calls cost what is saved
 _ALONE = 1 << 13  # numbers below which BLAS takes one thread by itself
 _LEAST, _MOST = 2.0**-10, 2.0**60  # sums between which nothing that counts is lost
