@@ -8,6 +8,7 @@
     python scripts/benchmark.py --overhead           a tiny layer taken apart
     python scripts/benchmark.py --readme             all of this, into README.md and scripts/figures/
     python scripts/benchmark.py --readme --from a.json b.json      the same from earlier runs' rows
+    python scripts/benchmark.py --readme --from c.json --before a.json b.json      and the means of runs before it
 
 A ratio is our time over torch's: below 1 is faster than torch. Each is the median over rounds of the ratio within a
 round; less than 8 % is noise. Ours runs twice in a round: with NumPy alone, and with what the `fast` extra installs.
@@ -125,6 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="where the figures go, the plot beside them (default: .out/)")
     parser.add_argument("--compare", type=Path, metavar="OLD", help="an older run's JSON to set beside this one")
     parser.add_argument("--from", dest="source", type=Path, nargs="+", metavar="RUN", help="rows of runs, not measured")
+    parser.add_argument("--before", type=Path, nargs="+", metavar="RUN", help="whole runs just before, to be told of")
     parser.add_argument("--readme", action="store_true", help="write README.md's table and scripts/figures/")
     asked = parser.parse_args(arguments)
     old = json.loads(asked.compare.read_text()) if asked.compare else None
@@ -136,6 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
         missing = set(names) - {row["name"] for row in result["rows"]}
         if asked.readme and missing:
             parser.error(f"--readme takes the whole table; these runs lack {sorted(missing)}")
+        if asked.before:
+            result["before"] = [report.means(json.loads(path.read_text())["rows"]) for path in asked.before]
     else:
         restart(asked.threads)
         result = started(asked)

@@ -220,6 +220,12 @@ def test_the_benchmark_measures_and_reports(quick_benchmark, capsys):
     assert "old" not in readme
     assert readme.endswith("<!-- /benchmark -->\nafter\n")
 
+    run = str(figures / "benchmark.json")
+    benchmark.main(["--readme", "--from", run, "--before", run, run])
+    mean = " and ".join(f"{v:.2f}" for v in report.means(result["rows"]).values())
+    said = f"All runs in a row, the last of them below: {mean}; {mean}; {mean}."
+    assert said in (quick_benchmark / "README.md").read_text()
+
     benchmark.main(["--rounds", "1", "--only", "aff", "--compare", str(figures / "benchmark.json")])
     said = capsys.readouterr().out
     assert re.search(r"affine, NumPy alone +[\d.]+ -> [\d.]+", said)

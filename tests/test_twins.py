@@ -2,9 +2,12 @@
 
 A row is a `Function` of a size and with arguments that the kernels claim. Each means is asked alone, must answer, and
 is compared with the agnostic function: no more than twice the error of the direct computation in float32, whatever the
-layout of the arrays; NaN and infinities where the reference has them; the same bits for any number of threads. A row's
-`skip` maps a means to the reason why it does not claim the row, or one of the checks below to why it does not hold.
+layout of the arrays and the size of blocks; NaN and infinities where the reference has them; the same bits for any
+number of threads. A row's `skip` maps a means to the reason why it does not claim the row, or one of the checks below
+to why it does not hold.
 """
+
+import sys
 
 import numpy as np
 import pytest
@@ -133,7 +136,8 @@ def bench(request):
 
 def pytest_generate_tests(metafunc):
     if "bench" in metafunc.fixturenames:  # by module, so that all tests of one stand together
-        given = [pytest.param(p.values, id=p.id) for p in PAIRS]
+        means = getattr(metafunc.function, "means", None)
+        given = [pytest.param(p.values, id=p.id) for p in PAIRS if means in (None, p.values[1])]
         metafunc.parametrize("bench", given, indirect=True, scope="module")
 
 
@@ -190,6 +194,28 @@ LAYOUTS = {
 def test_layouts_do_not_matter(bench, layout):
     got = bench.kernel(change=LAYOUTS[layout])
     bench.close(got, bench.reference(), bench.reference("float64"), layout)
+
+
+# The constants of kernels that say how much is done at a time, and from where on in parts.
+SIZES = {
+    **dict.fromkeys(("_BLOCK", "_BLOCK_OF_FOUR", "_FLAT", "_NUMBERS", "_PART", "_SPARED"), 600),
+    "_BYTES": 20_000,
+    **dict.fromkeys(("_ALONE", "WORTH_THREADS", "OF_EXPONENTIALS"), 1),
+    "_WORTH_THREADS": 1,
+}
+
+
+def test_small_blocks_do_not_matter(bench, monkeypatch):
+    for name, module in list(sys.modules.items()):
+        if name.startswith("xplayers.kernels.") and not name.startswith("xplayers.kernels.on_cu"):
+            for constant in SIZES.keys() & vars(module).keys():
+                small = SIZES[constant]
+                held = getattr(module, constant)
+                monkeypatch.setattr(module, constant, dict.fromkeys(held, small) if isinstance(held, dict) else small)
+    bench.close(bench.kernel(), bench.reference(), bench.reference("float64"), "small blocks")
+
+
+test_small_blocks_do_not_matter.means = "numpy"
 
 
 def test_nan_and_infinities_stay_what_they_are(bench):

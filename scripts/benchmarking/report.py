@@ -137,7 +137,7 @@ def markdown(result: dict[str, Any]) -> str:
     worst = {row["name"]: row for key in found for row in slowest(rows, key)}
     lines = [
         "Time over torch's, forward + backward, below 1 faster than torch. Geometric mean of all "
-        f"{len(rows)} rows: {mean}.",
+        f"{len(rows)} rows: {mean}.{of_runs(result)}",
         "",
         *(f"{text}  " for text in result["conditions"]),
         *table(
@@ -156,6 +156,14 @@ def markdown(result: dict[str, Any]) -> str:
         f"({result['machine']['date']}; rows {fingerprint()}).",
     ]
     return "\n".join(lines)
+
+
+def of_runs(result: dict[str, Any]) -> str:
+    """The means of the whole runs before this one and of this one."""
+    before = result.get("before", [])
+    held = [*before, means(result["rows"])]
+    said = "; ".join(" and ".join(f"{mean[k]:.2f}" for k in KINDS if k in mean) for mean in held)
+    return f" All runs in a row, the last of them below: {said}." if before else ""
 
 
 def by_family(rows: list[dict[str, Any]]) -> list[str]:

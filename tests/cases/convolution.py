@@ -318,6 +318,11 @@ TWINS = [
     _conv(2, (2, 4, 9, 6), (130, 4, 3, 3)),
     _conv(2, (1, 3, 90, 90), (16, 3, 5, 5), (16,), padding=1),
     _conv(2, (2, 3, 91, 90), (16, 3, 7, 5), (16,), padding=2, stride=(2, 1)),
+    _conv(2, (5, 3, 9, 8), (17, 3, 3, 5), (17,), padding=(1, 2)),
+    _conv(2, (3, 4, 9, 8), (26, 2, 3, 3), (26,), padding=1, groups=2),
+    _conv(2, (3, 48, 9, 8), (40, 24, 3, 3), (40,), padding=1, groups=2),
+    _conv(3, (2, 2, 5, 6, 7), (9, 2, 3, 3, 3), (9,), padding=1),
+    _transposed(2, (3, 26, 9, 8), (26, 2, 3, 3), (4,), padding=1, groups=2),
     # lines of planes longer than a block
     _conv(2, (3, 4, 100, 101), (4, 1, 3, 3), (4,), padding=1, stride=2, groups=4),
 ]

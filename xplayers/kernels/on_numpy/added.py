@@ -94,7 +94,8 @@ def _rows_of(columns: np.ndarray, across: Phases) -> np.ndarray:
             shift = 0
             for i, (_, offset) in enumerate(taps):
                 beyond = slice(0, offset) if offset > 0 else slice(counts[i] + offset, None)
-                of_tap[(..., beyond, *(slice(None),) * (axes - 1 - i))] = 0
+                rest: list[Any] = [slice(None)] * (axes - 1 - i)
+                of_tap[(..., beyond, *rest)] = 0
                 shift = shift * counts[i] + offset
             length, run = flat.shape[3] - abs(shift), of_tap.reshape(flat.shape)
             flat[..., max(0, -shift) :][..., :length] += run[..., max(0, shift) :][..., :length]

@@ -46,8 +46,9 @@ class over_rows:
 
     __slots__ = ("blas", "buffer", "parted")
 
-    def __init__(self, size: int, length: int, worth: int = WORTH_THREADS) -> None:
-        self.blas, self.buffer, self.parted = one_blas_thread(), unbuffered(length), size >= worth
+    def __init__(self, size: int, length: int, worth: int | None = None) -> None:
+        self.blas, self.buffer = one_blas_thread(), unbuffered(length)
+        self.parted = size >= (WORTH_THREADS if worth is None else worth)
 
     def __enter__(self) -> Callable[[Callable[[Any], object], Iterable[Any]], None]:
         self.buffer.__enter__()

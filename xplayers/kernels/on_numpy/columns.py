@@ -18,7 +18,6 @@ from ..threads import runs
 
 __all__ = ["Axis", "Block", "Columns", "blocks", "grouped", "inside", "phases", "windows"]
 
-_NUMBERS = 1 << 19  # of columns in a block: 2 MB, with less two threads wait for each other's Python
 _ALONE = 1 << 17  # in a call that is not worth a second thread
 _APART = 64  # windows of an image from which its products are not too small
 _NARROW = 64  # rows of columns up to which those of all taps along the first axis stand in one product
@@ -73,7 +72,7 @@ def grouped(x: np.ndarray, groups: int) -> np.ndarray:
     return parted.transpose(1, 2, 3, 0, *range(4, parted.ndim))
 
 
-def blocks(n: int, groups: int, depth: int, rows: int, across: int, halo: int, numbers: int = _NUMBERS) -> list[Block]:
+def blocks(n: int, groups: int, depth: int, rows: int, across: int, halo: int, numbers: int) -> list[Block]:
     """Some groups of some images whole, or the bands of one; an even number of them where there are several, for two
     threads. `depth` is that of a group."""
     each = depth * (rows + halo) * across

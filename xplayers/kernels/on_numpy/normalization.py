@@ -39,7 +39,7 @@ def _is_plain(x: Any, *others: Any) -> bool:
     )
 
 
-def _blocks(count: int, size: int, block: int = _BLOCK) -> list[slice]:
+def _blocks(count: int, size: int, block: int) -> list[slice]:
     """0 ... count in an even number of blocks where threads are worth it; `size` elements in all."""
     if size < WORTH_THREADS:
         return [slice(0, count)]
@@ -114,7 +114,7 @@ def _rows_norm(x: Any, sets: tuple, weight: Any, bias: Any, eps: float, given: A
             _each(np.add, out, shift[k], out)
 
     with over_rows(x.size, length) as over:
-        over(work, _blocks(s, x.size))
+        over(work, _blocks(s, x.size, _BLOCK))
     return y.reshape(x.shape), (sets, x, w, bias is not None, eps, lean, mean, var, None if given else count)
 
 
@@ -166,7 +166,7 @@ def _rows_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: bool, 
             _combine(g, u, scale, slope, move - slope * m if near else move, out, lean)
 
     with over_rows(x.size, length) as over:
-        over(work, _blocks(s, x.size))
+        over(work, _blocks(s, x.size, _BLOCK))
     dbias, dweight = np.add.reduce(sums.reshape(2, -1, c), axis=1).astype(x.dtype)
     return dx.reshape(x.shape) if want_x else None, dweight if want_weight else None, dbias if want_bias else None
 
@@ -202,7 +202,7 @@ def _columns_norm(x: Any, weight: Any, bias: Any, eps: float, given: Any) -> Any
     n, c = x.shape[:2]
     rows = x.reshape(n, -1)  # (N, C L)
     width = rows.shape[1]
-    parts = _blocks(n, x.size)
+    parts = _blocks(n, x.size, _BLOCK)
     y, lead, sums = np.empty(rows.shape, x.dtype), ones(n, x.dtype.char), np.empty((len(parts), width), x.dtype)
     spread = lambda t: t if width == c else t.repeat(width // c)  # noqa: E731
     count, every, number = x.size // c, range(len(parts)), x.dtype.type
@@ -246,7 +246,7 @@ def _columns_norm_backward(dy: Any, cache: tuple, want_x: bool, want_weight: boo
     rows = x.reshape(n, -1)
     width = rows.shape[1]
     d = np.ascontiguousarray(dy, x.dtype).reshape(n, width)
-    parts = _blocks(n, x.size)
+    parts = _blocks(n, x.size, _BLOCK)
     dx, lead = np.empty(rows.shape, x.dtype), ones(n, x.dtype.char)
     sums = np.empty((2, len(parts), width), x.dtype)
     spread = lambda t: t if width == c else t.repeat(width // c)  # noqa: E731

@@ -42,12 +42,12 @@ def sums_like(x: np.ndarray) -> np.ndarray:
     return np.empty((len(x), 1, *x.shape[2:]), x.dtype)
 
 
-def over_blocks(work: Callable[[Any], object], shape: tuple[int, ...], worth: int = WORTH_THREADS) -> None:
+def over_blocks(work: Callable[[Any], object], shape: tuple[int, ...], worth: int | None = None) -> None:
     """work(block) for some rows of (N, C), images of (N, C, L) or pixels of these: the same indices are the sums' own.
 
     The blocks are on threads where there are `worth` numbers.
     """
-    size = math.prod(shape)
+    size, worth = math.prod(shape), WORTH_THREADS if worth is None else worth
     if size < _ALONE:
         work(...)
         return

@@ -23,6 +23,7 @@ from .columns import Axis, Block, Columns, blocks, grouped, phases, windows
 
 __all__ = ["SUMS"]
 
+_NUMBERS = 1 << 19  # of columns in a block: 2 MB, with less two threads wait for each other's Python
 _MOST = 16  # lanes of blocks, each in memory of its own
 _LANES = 4  # sums that are kept apart, so that the order of adding does not depend on the threads
 
@@ -182,7 +183,7 @@ def _blocks_of(x: np.ndarray, groups: int, rows: Sequence[Axis], across: Sequenc
     depth = x.shape[1] // groups * math.prod(len(axis.offsets) for axis in across)
     halo = max(len(axis.offsets) for axis in rows) - 1
     high, wide = max(axis.windows for axis in rows), math.prod(axis.windows for axis in across)
-    return blocks(len(x), groups, depth, high, wide, halo)
+    return blocks(len(x), groups, depth, high, wide, halo, _NUMBERS)
 
 
 def _write(x: np.ndarray, groups: int, across: tuple[Axis, ...], targets: list[_Target], bias: Any) -> None:
