@@ -322,8 +322,8 @@ _STEPS = (
 )
 _LINES = (
     "6 MB arrays in the last cache: compiled, 0.15 + 0.21 ms, the bare loops on two threads 0.08 + 0.12; handing half "
-    "to a thread takes 15 to 30 us, on a core that has halted up to 300, and no less where it spins instead of sleeping: "
-    "it waits for the interpreter. "
+    "to a thread takes 15 to 30 us, on a core that has halted up to 300, and no less where it spins instead of "
+    "sleeping: it waits for the interpreter. "
 )
 _GATES = (
     "products of 32 columns: 128 us a step on BLAS's two threads, 104 us as halves of the samples on a thread each, "
