@@ -117,13 +117,13 @@ def _rows(axes: tuple[Axis, ...], first: int, last: int, size: int) -> _Rows:
 
 
 @functools.lru_cache(maxsize=256)
-def _across(axes: tuple[Axis, ...], sizes: tuple[int, ...]) -> list[tuple[int, tuple, tuple] | None]:
+def _across(axes: tuple[Axis, ...], sizes: tuple[int, ...]) -> tuple[tuple[int, tuple, tuple] | None, ...]:
     """Of each tap along these axes: its number, the windows that see the image with it, and what they see of it."""
     seen = (
         tuple(inside(axis, offset, size) for offset in axis.offsets) for axis, size in zip(axes, sizes, strict=True)
     )
     met = enumerate(itertools.product(*seen))
-    return [None if None in each else (t, *zip(*each, strict=True)) for t, each in met]
+    return tuple(None if None in each else (t, *zip(*each, strict=True)) for t, each in met)
 
 
 class Columns:
