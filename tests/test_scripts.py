@@ -272,6 +272,16 @@ class Slots:
         return (float(self.run),)
 
 
+def test_the_table_beside_other_libraries():
+    assert peers.CHAINER.keys() <= rows.ROWS.keys()
+    name = "conv 3x3 64-64 @56"
+    held = [{"name": name, "ratio": 1.2, "ratio_fast": 0.9}, {"name": "relu", "ratio": 1.0, "ratio_jax": 1.5}]
+    said = report.beside_peers([*held, {"name": "elsewhere", "ratio": 1.0}])
+    assert f"| {name} | 1.20 | 0.90 |  |  | {peers.CHAINER[name]:.2f} |" in said
+    assert "| relu | 1.00 |  | 1.50 |  |  |" in said
+    assert not any("elsewhere |" in line and "1.00" in line for line in said)
+
+
 def test_rounds_in_which_others_were_busy_are_run_again(monkeypatch):
     monkeypatch.setattr(measure, "PAUSE", 0.0)
     taken = iter([0, 1e6, 0, 0, 0, 1e6, 0, 0, 0, 0, 0, 0])  # before and after a round: the first and the third are busy

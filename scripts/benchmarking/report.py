@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .peers import CHAINER
 from .rows import WHY, fingerprint
 
 NOISE = 0.08
@@ -193,9 +194,14 @@ def remembered(result: dict[str, Any]) -> list[str]:
 
 def beside_peers(rows: list[dict[str, Any]]) -> list[str]:
     keys = ("ratio", "ratio_fast", "ratio_jax", "ratio_thinc")
-    held = [(r["name"], *(figure(r, k) for k in keys)) for r in rows if "ratio_jax" in r or "ratio_thinc" in r]
-    header = ("time over torch's", *CONFIGURATIONS.values(), "jax, compiled", "Thinc")
-    return folded("Beside other libraries", table(header, held)) if held else []
+    held = [
+        (r["name"], *(figure(r, k) for k in keys), f"{CHAINER[r['name']]:.2f}" if r["name"] in CHAINER else "")
+        for r in rows
+        if "ratio_jax" in r or "ratio_thinc" in r or r["name"] in CHAINER
+    ]
+    header = ("time over torch's", *CONFIGURATIONS.values(), "jax, compiled", "Thinc", "Chainer, elsewhere")
+    said = ["Chainer's figures are of another day and of one core of a Zen 5 with AVX-512.", ""]
+    return folded("Beside other libraries", [*table(header, held), *said]) if held else []
 
 
 def apart(result: dict[str, Any]) -> list[str]:
