@@ -19,7 +19,7 @@ from typing import Any
 
 from xplayers.errors import refusal
 
-__all__ = ["in_parts", "one_blas_thread", "products_in_parts", "runs", "set_threads", "threads"]
+__all__ = ["even_runs", "in_parts", "one_blas_thread", "products_in_parts", "runs", "set_threads", "threads"]
 
 
 def _from_environment() -> int:
@@ -86,6 +86,12 @@ def runs(count: int, run: int) -> list[slice]:
     run = max(1, min(run, count))
     run = -(-count // -(-count // run)) if count else 1
     return [slice(i, min(i + run, count)) for i in range(0, count, run)]
+
+
+def even_runs(count: int, size: int, block: int) -> list[slice]:
+    """0 ... count in equal runs of about `block` of `size` elements, an even number where there are as many: for two
+    threads."""
+    return runs(count, -(-count // (2 * -(-size // (2 * block)))))
 
 
 def in_parts(work: Callable[[Any], object], parts: Iterable[Any]) -> None:

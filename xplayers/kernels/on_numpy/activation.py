@@ -17,19 +17,13 @@ from xplayers.functional.pair import wants
 
 from ..approximations import NORMAL
 from ..registry import kernel, worth
-from ..threads import in_parts, runs
+from ..threads import even_runs, in_parts
 
 _LEAST = 1 << 12  # elements: below, calls cost what is saved
 _ONE_OPERATION = 1 << 18  # elements, of functions that are little more than one operation: threads alone help
 _BLOCK = 1 << 20  # elements: two threads that call NumPy more often wait for one another instead, at 50 us a time
 _SPARED = 1 << 19  # where there are spare blocks
 _WORTH_THREADS = {True: 1 << 17, False: 1 << 18}  # elements, of heavy and of light functions
-
-
-def blocks(n: int, heavy: bool, spare: int = 1) -> list[slice]:
-    """0 ... n in equal blocks, an even number of them where threads are worth it."""
-    most = _SPARED if spare else _BLOCK
-    return runs(n, n if n < _WORTH_THREADS[heavy] else -(-n // (2 * -(-n // (2 * most)))))
 
 
 def over_blocks(function: Callable, arrays: tuple, out: Any, spare: int, heavy: bool, constants: tuple) -> Any:
@@ -39,7 +33,7 @@ def over_blocks(function: Callable, arrays: tuple, out: Any, spare: int, heavy: 
     if out.size < _WORTH_THREADS[heavy]:
         function(*flat, to, *[np.empty_like(to) for _ in range(spare)], *constants)
         return out
-    parts = blocks(out.size, heavy, spare)
+    parts = even_runs(out.size, out.size, _SPARED if spare else _BLOCK)
     idle: list = []  # spare blocks that no thread works in
 
     def work(part: slice) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..normalizations import Sums, register
-from ..threads import runs
+from ..threads import even_runs
 from .broadcasts import WORTH_THREADS, ones, over_rows
 
 __all__: list[str] = []
@@ -41,9 +41,7 @@ def _is_plain(x: Any, *others: Any) -> bool:
 
 def _blocks(count: int, size: int, block: int) -> list[slice]:
     """0 ... count in an even number of blocks where threads are worth it; `size` elements in all."""
-    if size < WORTH_THREADS:
-        return [slice(0, count)]
-    return runs(count, -(-count // (2 * -(-size // (2 * block)))))
+    return [slice(0, count)] if size < WORTH_THREADS else even_runs(count, size, block)
 
 
 # -- rows that have one weight each: batch, instance and group norm --
