@@ -138,8 +138,6 @@ def main(arguments: list[str] | None = None) -> None:
         missing = set(names) - {row["name"] for row in result["rows"]}
         if asked.readme and missing:
             parser.error(f"--readme takes the whole table; these runs lack {sorted(missing)}")
-        if asked.before:
-            result["before"] = [report.means(json.loads(path.read_text())["rows"]) for path in asked.before]
     else:
         restart(asked.threads)
         result = started(asked)
@@ -153,6 +151,8 @@ def main(arguments: list[str] | None = None) -> None:
         if asked.growth or asked.readme:
             grown(asked, result)
 
+    if asked.before:
+        result["before"] = [report.means(json.loads(path.read_text())["rows"]) for path in asked.before]
     figures = ROOT / "scripts" / "figures" / "benchmark.json"
     target = asked.json or (figures if asked.readme else ROOT / ".out" / "benchmark.json")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -161,10 +161,11 @@ def markdown(result: dict[str, Any]) -> str:
 
 def of_runs(result: dict[str, Any]) -> str:
     """The means of the whole runs before this one and of this one."""
-    before = result.get("before", [])
-    held = [*before, means(result["rows"])]
+    if "before" not in result:
+        return ""
+    held = [*result["before"], means(result["rows"])]
     said = "; ".join(" and ".join(f"{mean[k]:.2f}" for k in KINDS if k in mean) for mean in held)
-    return f" All runs in a row, the last of them below: {said}." if before else ""
+    return f" All runs in a row, the last of them below: {said}."
 
 
 def by_family(rows: list[dict[str, Any]]) -> list[str]:
