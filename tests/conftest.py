@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import backends, cases
+from xplayers.kernels import set_threads, threads
 
 _ROWS = pytest.StashKey[dict]()
 _SUPPORT = pytest.StashKey[dict]()  # layer: backend: dtype: "passed", "left out" or "failed"
@@ -59,6 +60,14 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(scope="session")
 def backend(request):
     return backends.load(request.param)[0]
+
+
+@pytest.fixture
+def use_threads():
+    """`set_threads`, taken back after the test."""
+    held = threads()
+    yield set_threads
+    set_threads(held)
 
 
 @pytest.fixture(autouse=True)

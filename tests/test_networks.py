@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import xplayers as xpl
-from xplayers.kernels import set_threads, threads
 
 
 def convolutional(seed):
@@ -84,14 +83,11 @@ def test_kernels_change_rounding_alone(build, kernels):
 
 
 @BUILDS
-def test_threads_change_nothing(build):
-    held, found = threads(), []
-    try:
-        for n in (1, 2, 4):
-            set_threads(n)
-            found.append(trained(build, steps=2))
-    finally:
-        set_threads(held)
+def test_threads_change_nothing(build, use_threads):
+    found = []
+    for n in (1, 2, 4):
+        use_threads(n)
+        found.append(trained(build, steps=2))
     for losses, state in found[1:]:
         np.testing.assert_allclose(losses, found[0][0], rtol=1e-6)
         for k, v in state.items():

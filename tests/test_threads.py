@@ -12,11 +12,8 @@ from xplayers.kernels.threads import in_parts, one_blas_thread, products_in_part
 
 
 @pytest.fixture(autouse=True)
-def _four():
-    held = threads()
-    set_threads(4)
-    yield
-    set_threads(held)
+def _four(use_threads):
+    use_threads(4)
 
 
 def test_every_part_is_worked_on_once():

@@ -16,7 +16,7 @@ import xplayers as xpl
 import xplayers.functional as F
 from tests.cases import Function, make, rows, seeded
 from tests.oracle import flat
-from xplayers.kernels import registry, set_threads, threads
+from xplayers.kernels import registry
 from xplayers.kernels.threads import one_blas_thread
 
 registry.load("numpy")
@@ -205,13 +205,14 @@ SIZES = {
 }
 
 
-def test_small_blocks_do_not_matter(bench, monkeypatch):
+def test_small_blocks_do_not_matter(bench, monkeypatch, use_threads):
     for name, module in list(sys.modules.items()):
         if name.startswith("xplayers.kernels.") and not name.startswith("xplayers.kernels.on_cu"):
             for constant in SIZES.keys() & vars(module).keys():
                 small = SIZES[constant]
                 held = getattr(module, constant)
                 monkeypatch.setattr(module, constant, dict.fromkeys(held, small) if isinstance(held, dict) else small)
+    use_threads(2)  # some shares are as many as the threads
     bench.close(bench.kernel(), bench.reference(), bench.reference("float64"), "small blocks")
 
 
@@ -262,16 +263,13 @@ def test_an_empty_batch(bench):
     bench.close(got, expected, expected, "empty batch")
 
 
-def test_the_number_of_threads_does_not_matter(bench):
+def test_the_number_of_threads_does_not_matter(bench, use_threads):
     """Of ours: BLAS, which rounds in another way on each number of its own, is held to one throughout."""
-    held, found = threads(), []
-    try:
-        with one_blas_thread():
-            for n in (1, 2, 3):
-                set_threads(n)
-                found.append(bench.kernel())
-    finally:
-        set_threads(held)
+    found = []
+    with one_blas_thread():
+        for n in (1, 2, 3):
+            use_threads(n)
+            found.append(bench.kernel())
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             assert a is None or np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

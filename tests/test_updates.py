@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xplayers as xpl
-from xplayers.kernels import registry, set_threads, threads
+from xplayers.kernels import registry
 from xplayers.optim.optimizer import Optimizer
 
 MEANS = ("numba", "numpy")
@@ -100,15 +100,12 @@ def test_a_rate_of_0_moves_the_moments_alone(means, name):
 
 
 @pytest.mark.parametrize("means", MEANS)
-def test_the_number_of_threads_does_not_matter(means):
-    held, found = threads(), []
-    try:
-        for n in (1, 3):
-            set_threads(n)
-            with alone(means):
-                found.append(stepped("AdamW", {})[0])
-    finally:
-        set_threads(held)
+def test_the_number_of_threads_does_not_matter(means, use_threads):
+    found = []
+    for n in (1, 3):
+        use_threads(n)
+        with alone(means):
+            found.append(stepped("AdamW", {})[0])
     for key, value in found[0].items():
         np.testing.assert_array_equal(value, found[1][key])
 
