@@ -58,6 +58,23 @@ def test_only_the_seam_and_the_kernels_know_array_libraries(path):
         assert named <= {"numpy"}, f"{path.name} imports {named}"
 
 
+def registers(path):
+    """Whether a file hangs kernels into the look-up."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    names = {f.id for f in calls if isinstance(f, ast.Name)} | {f.attr for f in calls if isinstance(f, ast.Attribute)}
+    return bool(names & {"kernel", "pair", "register"}) or any(
+        isinstance(f, ast.Name) and f.id == "update" for f in calls
+    )
+
+
+OF_KERNELS = [p for means in ("on_numpy", "on_numba") for p in sorted((ROOT / "kernels" / means).glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", [p for p in OF_KERNELS if registers(p)], ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_a_file_of_kernels_says_what_it_declines(path):
+    assert "declined" in ast.get_docstring(ast.parse(path.read_text())).lower()
+
+
 def test_the_package_imports_without_torch_cupy_jax_and_scipy(tmp_path):
     blocked = (
         "import sys\nfor n in ('torch', 'cupy', 'jax', 'scipy', 'numba', 'matplotlib', 'tqdm'): sys.modules[n] = None\n"

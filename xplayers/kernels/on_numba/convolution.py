@@ -1,4 +1,8 @@
-"""Convolutions compiled, in float32: plane by plane, by Winograd's F(2x2, 3x3), directly in tiles, or by columns."""
+"""Convolutions compiled, in float32: plane by plane, by Winograd's F(2x2, 3x3), directly in tiles, or by columns.
+
+The sums of a tile stay in registers over all taps and channels; Winograd spares products where there are many of them.
+Declined: other dtypes than float32, empty arrays.
+"""
 
 from typing import Any
 

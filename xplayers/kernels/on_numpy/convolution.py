@@ -1,6 +1,7 @@
 """Convolutions with NumPy alone: depthwise ones by shifts, 3x3 of stride 1 by Winograd where it pays.
 
-All others by columns.
+All others by columns: products of BLAS, laid out where strided copies are quick. Declined: other dtypes than float32,
+empty arrays, short columns of one dimension.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Losses of the difference, and of logits or logarithms against probabilities, in blocks that stay in the cache.
 
 The blocks are taken over threads. What is added up is never written out: a block's losses are summed while they are in
-the cache.
+the cache. Declined: half precision, small or empty arrays, targets of another shape or dtype, weights.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """Steps of optimizers with NumPy alone: the optimizer's own mathematics in blocks that stay in the cache, on threads.
 
 A step is a dozen operations on a handful of arrays; in blocks, each array crosses the memory's bus once. Small arrays
-are copied into one and back, two copies an array in place of a dozen operations.
+are copied into one and back, two copies an array in place of a dozen operations. Declined: half precision, parameters,
+gradients and states that are not contiguous.
 """
 
 from collections import Counter
