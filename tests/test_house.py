@@ -61,10 +61,8 @@ def test_only_the_seam_and_the_kernels_know_array_libraries(path):
 def registers(path):
     """Whether a file hangs kernels into the look-up."""
     calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    names = {f.id for f in calls if isinstance(f, ast.Name)} | {f.attr for f in calls if isinstance(f, ast.Attribute)}
-    return bool(names & {"kernel", "pair", "register"}) or any(
-        isinstance(f, ast.Name) and f.id == "update" for f in calls
-    )
+    named = {"kernel", "pair", "register", "update"}
+    return any(getattr(f, "id", "") in named or getattr(f, "attr", "") == "register" for f in calls)
 
 
 OF_KERNELS = [p for means in ("on_numpy", "on_numba") for p in sorted((ROOT / "kernels" / means).glob("*.py"))]
